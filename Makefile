@@ -1,0 +1,233 @@
+# The module is built by nginx's own build system, for the nginx of this machine:
+# Debian's nginx-dev has its headers and the options it was configured with.  The
+# agent is built here.  "make help" lists the targets.
+
+SHELL = /bin/bash
+.SHELLFLAGS = -o pipefail -ec
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# Where it goes; "make asan" uses build/asan.
+BUILD = build
+
+DESTDIR =
+prefix = /usr/local
+bindir = $(prefix)/bin
+
+# V=1 shows the commands.
+Q = $(if $(V),,@)
+
+# Test files, how many at a time, and options for prove.
+T = t/*.t
+JOBS = 2
+PROVE = prove
+
+CC = gcc
+
+NAME = ngx_http_inverting_proxy_module
+NGX_SRC = /usr/share/nginx/src
+NGX_BUILD = $(CURDIR)/$(BUILD)/nginx
+
+MODULE = $(BUILD)/$(NAME).so
+MODULE_SRC = $(wildcard $(NAME)/*.c)
+MODULE_HDR = $(wildcard $(NAME)/*.h)
+
+AGENT = $(BUILD)/inverting-proxy-agent
+AGENT_SRC = $(wildcard agent/*.c)
+AGENT_OBJ = $(AGENT_SRC:agent/%.c=$(BUILD)/agent/%.o)
+UNIT_SRC = $(wildcard agent/test/*.c)
+UNIT = $(UNIT_SRC:agent/test/%.c=$(BUILD)/agent/test/%)
+
+DEPS = gcc make pkg-config nginx nginx-dev libuv1-dev libcurl4-openssl-dev \
+       libcjson-dev libssl-dev libhttp-parser-dev libnghttp2-dev \
+       perl libio-socket-ssl-perl curl nghttp2-client openssl procps
+DEPS_LINT = clang clang-tidy
+DEPS_VALGRIND = valgrind
+DEPS_BENCH = wrk
+DEPS_TRIXIE = debootstrap util-linux
+
+PACKAGES = libuv libcurl libcjson openssl
+
+# The same hardening as Debian's for the module; for the agent it is spelled out.
+# Parts of nginx hand null pointers with a length of zero to memcpy().
+ifdef SANITIZE
+SAN = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined
+NGX_CC_OPT = -g $(SAN) -fno-sanitize=nonnull-attribute -fPIC
+NGX_LD_OPT = -fsanitize=address,undefined -fPIC
+CFLAGS = -g $(SAN)
+LDFLAGS = -fsanitize=address,undefined
+else
+NGX_CC_OPT = $$(dpkg-buildflags --get CPPFLAGS) \
+             $$(dpkg-buildflags --get CFLAGS) -fPIC
+NGX_LD_OPT = $$(dpkg-buildflags --get LDFLAGS) -Wl,-z,now -fPIC
+CFLAGS = -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+LDFLAGS = -Wl,-z,relro -Wl,-z,now
+endif
+
+AGENT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) \
+               $$(pkg-config --cflags $(PACKAGES))
+AGENT_LIBS = $$(pkg-config --libs $(PACKAGES)) -lhttp_parser
+
+# What the tests want to know.
+export INVERTING_PROXY_BUILD = $(CURDIR)/$(BUILD)
+
+
+.PHONY: all help deps demo test check asan valgrind lint bench trixie install \
+        clean module agent unit force
+
+all: module agent       ## build module and agent into build/
+
+help:                   ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile \
+	    | expand -t 18
+	@echo
+	@echo "  make demo ONCE=1           one request of each sort, then exit"
+	@echo "  make test T=t/000-*.t      some tests only; JOBS=n at a time"
+	@echo "  make bench BENCH_SECONDS=2 shorter (bench/run says what else)"
+
+deps:                   ## install the Debian packages that are missing
+	@.ci/deps $(DEPS)
+
+demo: deps              ## nginx, an agent and a backend, to look at
+	@$(MAKE) all
+	@t/demo/run $(if $(ONCE),--once)
+
+test: deps              ## build and run the tests, and the demo once
+	@$(MAKE) all unit
+	@$(MAKE) check
+
+# The demo's outcome counts, but does not keep the tests from running.
+check:
+	@once=0; \
+	t/demo/run --once || once=$$?; \
+	$(PROVE) -j$(JOBS) $(PROVE_FLAGS) $(T) $(UNIT); \
+	if [ $$once != 0 ]; then echo "the demo failed"; exit 1; fi
+
+
+# Module: configured again when there is another nginx, another list of sources,
+# or other options; then nginx's makefile knows what to compile, but for headers.
+
+module: $(MODULE)
+	@true
+
+$(BUILD)/nginx.stamp: force
+	@mkdir -p $(BUILD)
+	@if [ ! -f $(NGX_SRC)/conf_flags ]; then \
+	    echo "nginx-dev is missing: run \"make deps\"" >&2; exit 1; fi
+	@{ cat $(NGX_SRC)/conf_flags; echo "$(CC) $(MODULE_SRC)"; \
+	   echo "$(NGX_CC_OPT) $(NGX_LD_OPT)"; \
+	   PATH=$$PATH:/usr/sbin nginx -v; } >$@.new 2>&1
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(NGX_BUILD)/Makefile: config $(BUILD)/nginx.stamp
+	@echo "configuring for the nginx of this machine"
+	@rm -rf $(NGX_BUILD)
+	@. $(NGX_SRC)/conf_flags; cd $(NGX_SRC); \
+	./configure "$${NGX_CONF_FLAGS[@]}" --with-cc="$(CC)" \
+	    --with-cc-opt="$(NGX_CC_OPT)" --with-ld-opt="$(NGX_LD_OPT)" \
+	    --add-dynamic-module=$(CURDIR) --builddir=$(NGX_BUILD) \
+	    >$(CURDIR)/$(BUILD)/configure.log 2>&1 \
+	|| { rm -f $@; tail -n 20 $(CURDIR)/$(BUILD)/configure.log; exit 1; }
+
+$(MODULE): $(NGX_BUILD)/Makefile $(MODULE_SRC) $(MODULE_HDR)
+	@$(if $(filter %.h,$?),rm -f $(NGX_BUILD)/addon/*/*.o)
+	@echo "building $@"
+	@$(MAKE) $(if $(V),,-s) -C $(NGX_SRC) -f $(NGX_BUILD)/Makefile modules
+	@cp $(NGX_BUILD)/$(NAME).so $@
+
+
+# Agent
+
+agent: $(AGENT)
+	@true
+
+$(BUILD)/agent.stamp: force
+	@mkdir -p $(BUILD)/agent/test
+	@echo '$(CC) $(AGENT_CFLAGS) $(LDFLAGS) $(AGENT_LIBS)' >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/agent/%.o: agent/%.c $(BUILD)/agent.stamp
+	$(Q)$(CC) $(AGENT_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(AGENT): $(AGENT_OBJ)
+	@$(if $(AGENT_SRC),,echo "there are no sources in agent/" >&2; exit 1)
+	@echo "building $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(AGENT_LIBS)
+
+# Unit tests print TAP; each has all of the agent but its main().
+unit: $(UNIT)
+	@true
+
+$(BUILD)/agent/test/%: agent/test/%.c $(filter-out %/main.o,$(AGENT_OBJ)) \
+                       $(BUILD)/agent.stamp
+	$(Q)$(CC) $(AGENT_CFLAGS) -Iagent -MMD -MP $(LDFLAGS) -o $@ \
+	    $(filter %.c %.o,$^) $(AGENT_LIBS)
+
+-include $(AGENT_OBJ:.o=.d) $(UNIT:=.d)
+
+
+# The tests again, under instruments.  The packaged nginx is not sanitized: the
+# run-time libraries come into it with LD_PRELOAD, which the harness sets.  The
+# reports are files, which fail the test that they belong to.
+
+asan: deps              ## the tests with module and agent under ASan and UBSan
+	@$(MAKE) BUILD=build/asan SANITIZE=1 all unit
+	@INVERTING_PROXY_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
+	$$($(CC) -print-file-name=libubsan.so)" \
+	INVERTING_PROXY_SLOW=3 UBSAN_OPTIONS=halt_on_error=1 \
+	INVERTING_PROXY_BUILD=$(CURDIR)/build/asan \
+	$(PROVE) -j$(JOBS) $(PROVE_FLAGS) $(T) \
+	    $(UNIT:$(BUILD)/%=build/asan/%)
+
+VALGRIND = valgrind --error-exitcode=99 --leak-check=full \
+           --show-leak-kinds=definite,indirect \
+           --errors-for-leak-kinds=definite,indirect
+
+valgrind: deps          ## the tests with the agent under valgrind
+	@.ci/deps $(DEPS_VALGRIND)
+	@$(MAKE) all unit
+	@$(if $(UNIT),$(PROVE) --exec "$(VALGRIND) -q" $(UNIT))
+	@INVERTING_PROXY_VALGRIND="$(VALGRIND)" INVERTING_PROXY_SLOW=6 \
+	$(PROVE) -j$(JOBS) $(PROVE_FLAGS) $(T)
+
+
+# The rules that a machine can check, and what another compiler sees.
+lint: deps              ## style rules, clang's warnings, clang-tidy
+	@.ci/deps $(DEPS_LINT)
+	@$(MAKE) $(NGX_BUILD)/Makefile
+	@NGX_SRC=$(NGX_SRC) NGX_BUILD=$(NGX_BUILD) JOBS=$(JOBS) \
+	PACKAGES="$(PACKAGES)" .ci/lint
+
+
+bench: deps             ## measure against plain nginx (about five minutes)
+	@.ci/deps $(DEPS_BENCH)
+	@$(MAKE) all
+	@bench/run
+
+# Debian 13 in a folder: its nginx, its libraries, the same tests.
+trixie: deps            ## build and test on Debian 13, in build/trixie
+	@.ci/deps $(DEPS_TRIXIE)
+	@.ci/trixie $(CURDIR)/build/trixie T="$(T)" JOBS=$(JOBS)
+
+
+# As Debian's own modules: enabling one is a link in /etc/nginx/modules-enabled.
+MODULES_PATH = $$(PATH=$$PATH:/usr/sbin nginx -V 2>&1 \
+               | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')
+AVAILABLE = /usr/share/nginx/modules-available
+
+install: all            ## install module and agent (DESTDIR, prefix)
+	@path="$(MODULES_PATH)"; \
+	install -d "$(DESTDIR)$$path" "$(DESTDIR)$(AVAILABLE)" \
+	    "$(DESTDIR)$(bindir)"; \
+	install -m 644 $(MODULE) "$(DESTDIR)$$path/$(NAME).so"; \
+	install -m 755 $(AGENT) "$(DESTDIR)$(bindir)/inverting-proxy-agent"; \
+	echo "load_module modules/$(NAME).so;" \
+	    >"$(DESTDIR)$(AVAILABLE)/mod-http-inverting-proxy.conf"; \
+	echo "to load the module: ln -s $(AVAILABLE)/mod-http-inverting-proxy.conf" \
+	    "/etc/nginx/modules-enabled/50-mod-http-inverting-proxy.conf"
+
+clean:                  ## remove build/ (but for build/trixie)
+	@if [ -d build ]; then \
+	    find build -mindepth 1 -maxdepth 1 ! -name trixie -exec rm -rf {} +; fi
+
+force:

@@ -1,0 +1,87 @@
+#include "carriers.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "curlhttp.h"
+#include "direct.h"
+#include "log.h"
+
+
+static bool readable(const char *flag, const char *path)
+{
+    if (path == NULL || access(path, R_OK) == 0) {
+        return true;
+    }
+
+    log_error("-%s: cannot read \"%s\": %s", flag, path, strerror(errno));
+
+    return false;
+}
+
+
+/* Whether libcurl could find a proxy for http:// in the environment. */
+static bool environment_has_proxy(void)
+{
+    static const char *const names[] = {"http_proxy", "all_proxy",
+                                        "ALL_PROXY"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const char *value = getenv(names[i]);
+
+        if (value != NULL && value[0] != '\0') {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
+struct carrier *carrier_to_proxy(struct loop *loop,
+                                 const struct options *options)
+{
+    struct curlhttp_config config = {
+        .origin = &options->proxy,
+        .via_proxy = true,
+        .ca_file = options->ca_file,
+        .client_cert = options->client_cert,
+        .client_key = options->client_key,
+    };
+
+    if (!readable("ca-file", options->ca_file)
+        || !readable("client-cert", options->client_cert)
+        || !readable("client-key", options->client_key)) {
+        return NULL;
+    }
+
+    if (options->client_key != NULL && options->client_cert == NULL) {
+        log_error("-client-key: there is no -client-cert to it");
+        return NULL;
+    }
+
+    /* a token for this machine must not take the way over another one */
+    if (!options->proxy.tls
+        && (!environment_has_proxy()
+            || (options->token_file != NULL && !options->insecure_http))) {
+        return direct_new(loop, &options->proxy);
+    }
+
+    return curlhttp_new(loop, &config);
+}
+
+
+struct carrier *carrier_to_backend(struct loop *loop,
+                                   const struct options *options)
+{
+    struct curlhttp_config config = {
+        .origin = &options->host,
+        .raw_target = true,
+        .ca_file = options->ca_file,
+    };
+
+    return options->host.tls ? curlhttp_new(loop, &config)
+                             : direct_new(loop, &options->host);
+}

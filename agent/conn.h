@@ -1,0 +1,56 @@
+/*
+ * Plain connections (TCP, unix) to one origin, kept for reuse: last in,
+ * first out, so that the number of open ones follows the load.
+ */
+
+#ifndef AGENT_CONN_H
+#define AGENT_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loop.h"
+#include "origin.h"
+
+struct pool;
+
+struct conn {
+    struct pool *pool;
+    struct conn *next; /* in the pool's list of idle or of opening ones */
+    struct conn *prev;
+    struct watch *watch;
+    int fd;
+    bool reused;  /* has carried an exchange before */
+    bool opening; /* not connected yet */
+    size_t address;   /* the one being tried */
+    size_t tries;
+    uint64_t since;   /* when it began to open, or became idle */
+    const char *error; /* to be reported at the end of the turn */
+    struct task failed;
+
+    /* the user of an open connection; all take arg */
+    void (*on_open)(void *arg);
+    void (*on_fail)(void *arg, bool timed_out, const char *why);
+    void (*on_event)(void *arg, int events);
+    void *arg;
+};
+
+/* The origin stays the caller's and must outlive the pool. */
+struct pool *pool_new(struct loop *loop, const struct origin *origin);
+void pool_free(struct pool *pool);
+
+/*
+ * A connection with the callbacks set by the caller afterwards. A kept one
+ * (reused) is usable at once and makes no on_open call; with fresh no kept one
+ * is taken. A new one calls on_open or on_fail, never from within this call;
+ * it does not exist any more after on_fail.
+ */
+struct conn *pool_get(struct pool *pool, bool fresh);
+
+/* Keep an open connection, on which nothing is outstanding, for later. */
+void conn_keep(struct conn *c);
+
+/* Close it, whatever its state. The memory lives on until the turn ends. */
+void conn_close(struct conn *c);
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * Exchanges by libcurl: TLS, and HTTP and SOCKS proxies on the way. HTTP/1.1
+ * only, on which pausing a transfer is reliable.
+ */
+
+#ifndef AGENT_CURLHTTP_H
+#define AGENT_CURLHTTP_H
+
+#include "exchange.h"
+#include "loop.h"
+#include "origin.h"
+
+struct curlhttp_config {
+    const struct origin *origin;
+    bool via_proxy;   /* use the proxies that the environment names */
+    bool raw_target;  /* send the target byte for byte */
+    const char *ca_file; /* may be NULL, as the next two */
+    const char *client_cert;
+    const char *client_key;
+};
+
+/* What config points to must outlive the carrier. */
+struct carrier *curlhttp_new(struct loop *loop,
+                             const struct curlhttp_config *config);
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * A libcurl multi handle driven by the event loop through its socket
+ * interface.
+ *
+ * libcurl (7.88) must not be called from its own callbacks, and what it calls
+ * back from within one call may be anything: so whoever uses this changes a
+ * transfer (adds it, pauses it, removes it) from a deferred task only.
+ */
+
+#ifndef AGENT_CURLMULTI_H
+#define AGENT_CURLMULTI_H
+
+#include <curl/curl.h>
+
+#include "loop.h"
+
+struct curlmulti;
+
+/* What CURLOPT_PRIVATE of every handle added points to. */
+struct transfer {
+    CURL *easy;
+    /* It is over, and the handle removed. Not called by libcurl. */
+    void (*done)(struct transfer *t, CURLcode result);
+};
+
+struct curlmulti *curlmulti_new(struct loop *loop);
+
+/* All transfers must be gone; closes the kept connections. */
+void curlmulti_free(struct curlmulti *m);
+
+/* A new easy handle with what this driver needs set; aborts without memory. */
+CURL *curlmulti_easy(struct curlmulti *m);
+
+/* See the rule above. */
+void curlmulti_add(struct curlmulti *m, struct transfer *t);
+void curlmulti_remove(struct curlmulti *m, struct transfer *t);
+
+/*
+ * Let libcurl go on sending now, instead of having the socket watched until
+ * it is writable, which it most probably is. See the rule above, too.
+ */
+void curlmulti_push(struct curlmulti *m, struct transfer *t);
+
+#endif

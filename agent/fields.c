@@ -1,0 +1,100 @@
+#include "fields.h"
+
+
+
+static bool is_named_by_connection(const struct head *h, struct span name)
+{
+    struct span list, token;
+
+    for (size_t i = 0; i < h->nfields; i++) {
+        if (!span_is(h->fields[i].name, "Connection")) {
+            continue;
+        }
+
+        list = h->fields[i].value;
+        while (span_next_token(&list, &token)) {
+            if (span_same(token, name)) {
+                return true;
+            }
+        }
+    }
+
+    return false;
+}
+
+
+/* By length first: most names are decided by it alone. */
+static bool is_hop_by_hop(struct span name)
+{
+    switch (name.n) {
+
+    case 2:
+        return span_is(name, "TE");
+
+    case 6:
+        return span_is(name, "Expect");
+
+    case 7:
+        return span_is(name, "Trailer") || span_is(name, "Upgrade");
+
+    case 10:
+        return span_is(name, "Connection") || span_is(name, "Keep-Alive");
+
+    case 14:
+        return span_is(name, "Content-Length");
+
+    case 16:
+        return span_is(name, "Proxy-Connection");
+
+    case 17:
+        return span_is(name, "Transfer-Encoding");
+
+    case 18:
+        return span_is(name, "Proxy-Authenticate");
+
+    case 19:
+        return span_is(name, "Proxy-Authorization");
+
+    default:
+        return false;
+    }
+}
+
+
+bool field_passes(const struct head *h, const struct field *f,
+                  enum head_kind kind)
+{
+    if (kind == HEAD_REQUEST && span_is(f->name, "TE")) {
+        return span_is(f->value, "trailers");
+    }
+
+    if (kind == HEAD_REQUEST && span_is(f->name, "Host")) {
+        return true;
+    }
+
+    return !is_hop_by_hop(f->name) && !is_named_by_connection(h, f->name);
+}
+
+
+bool field_is_ours(struct span name)
+{
+    static const char prefix[] = "x-inverting-proxy-";
+
+    if (name.n < sizeof(prefix) - 1) {
+        return false;
+    }
+
+    for (size_t i = 0; i < sizeof(prefix) - 1; i++) {
+        char c = name.p[i] == '_' ? '-' : name.p[i];
+
+        if (c >= 'A' && c <= 'Z') {
+            c = (char) (c | 0x20);
+        }
+
+        if (c != prefix[i]) {
+            return false;
+        }
+    }
+
+    return true;
+}

@@ -1,0 +1,327 @@
+#include "options.h"
+
+#include <string.h>
+
+#include "head.h"
+#include "value.h"
+#include "version.h"
+
+enum type { TYPE_BOOL, TYPE_STRING, TYPE_NAME, TYPE_DURATION, TYPE_INT,
+            TYPE_PROXY, TYPE_HOST };
+
+struct option {
+    const char *name;
+    enum type type;
+    size_t offset; /* of the member of struct options */
+    const char *argument;
+    const char *preset;
+    bool required;
+    long min, max; /* TYPE_INT */
+    const char *help;
+};
+
+#define MEMBER(name) offsetof(struct options, name)
+
+static const struct option table[] = {
+    {"proxy", TYPE_PROXY, MEMBER(proxy), "URL", NULL, true, 0, 0,
+     "Base URL of the proxy, http:// or https://. The calls of the protocol\n"
+     "(agent/pending, agent/request, agent/response) are put behind it; a\n"
+     "missing final slash is added."},
+
+    {"backend", TYPE_NAME, MEMBER(backend), "ID", NULL, true, 0, 0,
+     "ID of the backend, as the proxy knows it."},
+
+    {"host", TYPE_HOST, MEMBER(host), "ADDRESS", "localhost:8080", false, 0, 0,
+     "The backend: host:port, http://host:port, https://host:port, or\n"
+     "unix:/path for a socket. It gets each request as the proxy sent it; HTTP\n"
+     "proxies of the environment are not used for it."},
+
+    {"proxy-timeout", TYPE_DURATION, MEMBER(proxy_timeout), "DURATION", "60s",
+     false, 0, 0,
+     "How long one poll may take before it is given up and made again."},
+
+    {"request-forwarding-timeout", TYPE_DURATION, MEMBER(forwarding_timeout),
+     "DURATION", "0", false, 0, 0,
+     "How long a forwarded request may stand still: no byte moving in either\n"
+     "direction. The larger of this and -proxy-timeout applies. A long\n"
+     "download or stream that is moving is never cut."},
+
+    {"graceful-shutdown-timeout", TYPE_DURATION, MEMBER(shutdown_timeout),
+     "DURATION", "0", false, 0, 0,
+     "On SIGINT or SIGTERM the agent stops polling, finishes the requests in\n"
+     "progress and exits as soon as the last one is done, at the latest after\n"
+     "this time; 0 means 30s. A second signal ends it at once."},
+
+    {"max-concurrency", TYPE_INT, MEMBER(max_concurrency), "NUMBER", "1000",
+     false, 1, 100000,
+     "Requests in progress at one time. When so many are, the agent does not\n"
+     "ask for more. Each needs up to three open files."},
+
+    {"forward-user-id", TYPE_BOOL, MEMBER(forward_user_id), NULL, "false",
+     false, 0, 0,
+     "Tell the backend who the end user is, in X-Inverting-Proxy-User-ID. The\n"
+     "field is never passed on from the client, with or without this."},
+
+    {"strip-credentials", TYPE_BOOL, MEMBER(strip_credentials), NULL, "false",
+     false, 0, 0,
+     "Remove Authorization from the requests before the backend gets them."},
+
+    {"token-file", TYPE_STRING, MEMBER(token_file), "FILE", NULL, false, 0, 0,
+     "File with the bearer token that the agent shows to the proxy. Read again\n"
+     "when it has changed. The token is sent over TLS or to this machine only,\n"
+     "unless -insecure-http is given."},
+
+    {"ca-file", TYPE_STRING, MEMBER(ca_file), "FILE", NULL, false, 0, 0,
+     "Certificates (PEM) to verify the proxy, and a backend with https://,\n"
+     "against; instead of the system's."},
+
+    {"client-cert", TYPE_STRING, MEMBER(client_cert), "FILE", NULL, false, 0, 0,
+     "Certificate (PEM) that the agent shows to the proxy."},
+
+    {"client-key", TYPE_STRING, MEMBER(client_key), "FILE", NULL, false, 0, 0,
+     "Private key (PEM) of -client-cert, if it is not in the same file."},
+
+    {"insecure-http", TYPE_BOOL, MEMBER(insecure_http), NULL, "false", false,
+     0, 0,
+     "Allow credentials to be sent to a proxy on another machine without TLS,\n"
+     "where anyone on the way can read them."},
+
+    {"debug", TYPE_BOOL, MEMBER(debug), NULL, "false", false, 0, 0,
+     "Log each request, and more."},
+
+    {"help", TYPE_BOOL, MEMBER(help), NULL, "false", false, 0, 0,
+     "Print this text."},
+
+    {"version", TYPE_BOOL, MEMBER(version), NULL, "false", false, 0, 0,
+     "Print the version."},
+};
+
+#define OPTIONS (sizeof(table) / sizeof(table[0]))
+
+
+static const struct option *find(const char *name, size_t n)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0) {
+            return &table[i];
+        }
+    }
+
+    /* Go's flag package knows -h as well */
+    return n == 1 && *name == 'h' ? find("help", 4) : NULL;
+}
+
+
+/* What can stand in a field's value and has no space in it. */
+static bool is_name(const char *text)
+{
+    size_t n = strlen(text);
+
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char) text[i] <= 0x20 || (unsigned char) text[i] >= 0x7f) {
+            return false;
+        }
+    }
+
+    return n > 0 && n <= 256;
+}
+
+
+/* Returns NULL, or what is wrong with the value. */
+static const char *set(struct options *o, const struct option *option,
+                       const char *text)
+{
+    void *member = (char *) o + option->offset;
+
+    switch (option->type) {
+
+    case TYPE_BOOL:
+        return value_bool(text, member) ? NULL : "it is neither true nor false";
+
+    case TYPE_STRING:
+        *(const char **) member = text;
+        return text[0] != '\0' ? NULL : "it is empty";
+
+    case TYPE_NAME:
+        *(const char **) member = text;
+        return is_name(text) ? NULL : "it is empty, too long, or has a character "
+                                      "that cannot be in an ID";
+
+    case TYPE_DURATION:
+        return value_duration(text, member)
+               ? NULL : "it is not a duration such as 300ms, 60s or 1h30m";
+
+    case TYPE_INT:
+        return value_int(text, option->min, option->max, member)
+               ? NULL : "it is not a number in the allowed range";
+
+    default: /* TYPE_PROXY, TYPE_HOST */
+        origin_free(member);
+        return origin_parse(member, text, option->type == TYPE_HOST);
+    }
+}
+
+
+static int bad_usage(FILE *err, const char *flag, size_t n, const char *why)
+{
+    fprintf(err, "inverting-proxy-agent: %.*s: %s\n", (int) n, flag, why);
+
+    return EXIT_BAD_USAGE;
+}
+
+
+static int parse_one(struct options *o, int *i, int argc, char **argv,
+                     FILE *err)
+{
+    const char *flag = argv[*i], *name, *value, *why;
+    const struct option *option;
+    size_t n;
+
+    if (flag[0] != '-' || flag[1] == '\0') {
+        return bad_usage(err, flag, strlen(flag), "unexpected argument");
+    }
+
+    name = flag + (flag[1] == '-' ? 2 : 1);
+    n = strcspn(name, "=");
+
+    option = find(name, n);
+    if (option == NULL) {
+        return bad_usage(err, flag, (size_t) (name - flag) + n, "unknown flag");
+    }
+
+    if (name[n] == '=') {
+        value = name + n + 1;
+
+    } else if (option->type == TYPE_BOOL) {
+        value = "true";
+
+    } else if (*i + 1 < argc) {
+        value = argv[++*i];
+
+    } else {
+        return bad_usage(err, flag, strlen(flag), "the value is missing");
+    }
+
+    why = set(o, option, value);
+    if (why != NULL) {
+        /* the flag only: what was given for it may be a secret by mistake */
+        fprintf(err, "inverting-proxy-agent: bad value for -%s: %s\n",
+                option->name, why);
+        return EXIT_BAD_USAGE;
+    }
+
+    return 0;
+}
+
+
+static bool is_given(const struct options *o, const struct option *option)
+{
+    const void *member = (const char *) o + option->offset;
+
+    return option->type == TYPE_PROXY
+           ? ((const struct origin *) member)->base != NULL
+           : *(const char *const *) member != NULL;
+}
+
+
+int options_parse(struct options *o, int argc, char **argv, FILE *err)
+{
+    int rc;
+
+    *o = (struct options) {0};
+
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if (table[i].preset != NULL) {
+            set(o, &table[i], table[i].preset);
+        }
+    }
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0) {
+            if (i + 1 < argc) {
+                return bad_usage(err, argv[i + 1], strlen(argv[i + 1]),
+                                 "unexpected argument");
+            }
+            break;
+        }
+
+        rc = parse_one(o, &i, argc, argv, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+
+    if (o->help || o->version) {
+        return 0;
+    }
+
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if (table[i].required && !is_given(o, &table[i])) {
+            fprintf(err, "inverting-proxy-agent: the flag -%s is required\n",
+                    table[i].name);
+            return EXIT_NOT_STARTED;
+        }
+    }
+
+    return 0;
+}
+
+
+void options_help(FILE *out)
+{
+    fputs("inverting-proxy-agent " INVERTING_PROXY_VERSION "\n"
+          "\n"
+          "Takes the requests for a backend from an inverting proxy and the\n"
+          "responses back to it. The agent dials out only: nothing needs to reach\n"
+          "this machine.\n"
+          "\n"
+          "Usage: inverting-proxy-agent -proxy URL -backend ID [-host ADDRESS] "
+          "[flag]...\n"
+          "\n"
+          "Flags take one dash or two, -flag value or -flag=value. A flag without\n"
+          "a value below is a switch; it can be given as -flag=true or\n"
+          "-flag=false. Durations are numbers with units: 300ms, 60s, 1h30m.\n",
+          out);
+
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *option = &table[i];
+        const char *p = option->help;
+
+        fprintf(out, "\n  -%s", option->name);
+
+        if (option->argument != NULL) {
+            fprintf(out, " %s", option->argument);
+        }
+
+        if (option->required) {
+            fputs(" (required)", out);
+        } else if (option->argument != NULL && option->preset != NULL) {
+            fprintf(out, " (default %s)", option->preset);
+        }
+
+        fputc('\n', out);
+
+        while (*p != '\0') {
+            size_t n = strcspn(p, "\n");
+
+            fprintf(out, "        %.*s\n", (int) n, p);
+            p += n + (p[n] == '\n');
+        }
+    }
+
+    fputs("\n"
+          "Environment: http_proxy, https_proxy, HTTPS_PROXY, all_proxy, ALL_PROXY,\n"
+          "no_proxy and NO_PROXY name the HTTP or SOCKS proxy on the way to the\n"
+          "inverting proxy, as curl takes them. Nothing else is read from it.\n"
+          "\n"
+          "Exit status: 0 after SIGINT or SIGTERM, and after -help and -version; 1\n"
+          "when the agent cannot start; 2 when the command line is wrong. While the\n"
+          "proxy cannot be reached the agent goes on trying.\n", out);
+}
+
+
+void options_free(struct options *o)
+{
+    origin_free(&o->proxy);
+    origin_free(&o->host);
+}

@@ -1,0 +1,166 @@
+#include "proxy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "carriers.h"
+#include "log.h"
+#include "memory.h"
+#include "token.h"
+#include "version.h"
+
+#define FIELDS_MAX 6
+
+struct proxy {
+    const struct options *options;
+    struct carrier *carrier;
+    struct token *token;
+    char *targets[3];
+};
+
+static const char *const paths[] = {
+    [CALL_PENDING] = "agent/pending",
+    [CALL_REQUEST] = "agent/request",
+    [CALL_RESPONSE] = "agent/response",
+};
+
+
+static bool credentials_travel_safely(const struct options *o)
+{
+    if (o->proxy.tls || o->insecure_http || origin_is_loopback(&o->proxy)) {
+        return true;
+    }
+
+    log_error("-token-file: the token would be sent to \"%s\" without TLS; use "
+              "an https:// URL for -proxy, or -insecure-http to allow it",
+              o->proxy.authority);
+
+    return false;
+}
+
+
+struct proxy *proxy_new(struct loop *loop, const struct options *options)
+{
+    struct proxy *proxy = mem_zalloc(sizeof(*proxy));
+    const char *why;
+
+    proxy->options = options;
+
+    if (options->token_file != NULL) {
+        proxy->token = token_open(options->token_file, &why);
+
+        if (proxy->token == NULL) {
+            log_error("-token-file: cannot use \"%s\": %s", options->token_file,
+                      why);
+            goto failed;
+        }
+
+        if (!credentials_travel_safely(options)) {
+            goto failed;
+        }
+    }
+
+    for (size_t i = 0; i < 3; i++) {
+        const char *base = options->proxy.base;
+        size_t size = strlen(base) + strlen(paths[i]) + 1;
+
+        proxy->targets[i] = mem_alloc(size);
+        snprintf(proxy->targets[i], size, "%s%s", base, paths[i]);
+    }
+
+    proxy->carrier = carrier_to_proxy(loop, options);
+    if (proxy->carrier == NULL) {
+        goto failed;
+    }
+
+    return proxy;
+
+failed:
+
+    proxy_free(proxy);
+
+    return NULL;
+}
+
+
+void proxy_free(struct proxy *proxy)
+{
+    if (proxy->carrier != NULL) {
+        carrier_free(proxy->carrier);
+    }
+
+    token_close(proxy->token);
+
+    for (size_t i = 0; i < 3; i++) {
+        free(proxy->targets[i]);
+    }
+
+    free(proxy);
+}
+
+
+static struct span span_of(const char *s)
+{
+    return (struct span) {s, strlen(s)};
+}
+
+
+struct exchange *proxy_call(struct proxy *proxy, enum proxy_call call,
+                            const char *id, uint64_t *moved,
+                            const struct exchange_handler *handler, void *arg)
+{
+    const struct options *o = proxy->options;
+    struct field fields[FIELDS_MAX];
+    size_t n = 0;
+
+    fields[n++] = (struct field) {SPAN("Host"), span_of(o->proxy.authority)};
+    fields[n++] = (struct field) {
+        SPAN("User-Agent"), SPAN("inverting-proxy-agent/" INVERTING_PROXY_VERSION)
+    };
+    fields[n++] = (struct field) {SPAN("X-Inverting-Proxy-Backend-ID"),
+                                  span_of(o->backend)};
+
+    if (proxy->token != NULL) {
+        fields[n++] = (struct field) {SPAN("Authorization"),
+                                      span_of(token_value(proxy->token))};
+    }
+
+    if (id != NULL) {
+        fields[n++] = (struct field) {SPAN("X-Inverting-Proxy-Request-ID"),
+                                      span_of(id)};
+    }
+
+    if (call == CALL_RESPONSE) {
+        fields[n++] = (struct field) {SPAN("Content-Type"), SPAN("text/plain")};
+    }
+
+    struct exchange_request request = {
+        .method = call == CALL_RESPONSE ? SPAN("POST") : SPAN("GET"),
+        .target = span_of(proxy->targets[call]),
+        .fields = fields,
+        .nfields = n,
+        .length = call == CALL_RESPONSE ? EXCHANGE_CHUNKED : EXCHANGE_NO_BODY,
+        .idempotent = call != CALL_RESPONSE,
+        .moved = moved,
+    };
+
+    return exchange_start(proxy->carrier, &request, handler, arg);
+}
+
+
+const char *proxy_describe(const struct head *head, char *buf, size_t size)
+{
+    const struct field *location = head_field(head, "Location");
+
+    if (head->status >= 300 && head->status < 400 && location != NULL) {
+        snprintf(buf, size, "it answers %d, a redirect to \"%.*s\"; redirects "
+                 "are not followed, give the final URL to -proxy", head->status,
+                 (int) location->value.n, location->value.p);
+    } else {
+        snprintf(buf, size, "it answers %d %.*s", head->status,
+                 (int) head->reason.n, head->reason.p);
+    }
+
+    return buf;
+}

@@ -1,0 +1,107 @@
+#include "response.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "fields.h"
+
+
+bool response_has_body(int status, bool to_head)
+{
+    return !to_head && status != 204 && status != 304;
+}
+
+
+static void append_field(struct buf *out, const struct field *f)
+{
+    buf_append(out, f->name.p, f->name.n);
+    buf_append(out, ": ", 2);
+    buf_append(out, f->value.p, f->value.n);
+    buf_append(out, "\r\n", 2);
+}
+
+
+void response_head(struct buf *out, const struct head *h, bool to_head)
+{
+    bool body = response_has_body(h->status, to_head);
+    char line[64];
+    int n;
+
+    n = snprintf(line, sizeof(line), "HTTP/1.1 %03d ", h->status);
+    buf_append(out, line, (size_t) n);
+    buf_append(out, h->reason.p, h->reason.n);
+    buf_append(out, "\r\n", 2);
+
+    for (size_t i = 0; i < h->nfields; i++) {
+        if (field_passes(h, &h->fields[i], HEAD_RESPONSE)) {
+            append_field(out, &h->fields[i]);
+        }
+    }
+
+    if (body) {
+        buf_append_str(out, "Transfer-Encoding: chunked\r\n");
+
+    } else if (h->length >= 0 && h->status != 204) {
+        n = snprintf(line, sizeof(line), "Content-Length: %lld\r\n",
+                     (long long) h->length);
+        buf_append(out, line, (size_t) n);
+    }
+
+    buf_append(out, "\r\n", 2);
+}
+
+
+void response_last_chunk(struct buf *out, const struct field *trailers,
+                         size_t n)
+{
+    struct head none = {0};
+
+    buf_append(out, "0\r\n", 3);
+
+    for (size_t i = 0; i < n; i++) {
+        if (field_passes(&none, &trailers[i], HEAD_RESPONSE)) {
+            append_field(out, &trailers[i]);
+        }
+    }
+
+    buf_append(out, "\r\n", 2);
+}
+
+
+static const char *reason_of(int status)
+{
+    switch (status) {
+    case 501:
+        return "Not Implemented";
+    case 504:
+        return "Gateway Timeout";
+    default:
+        return "Bad Gateway";
+    }
+}
+
+
+void response_error(struct buf *out, int status, const char *text,
+                    bool to_head)
+{
+    char head[512], body[256];
+    int n, len;
+
+    len = snprintf(body, sizeof(body), "%d %s: %s\n", status,
+                   reason_of(status), text);
+    if ((size_t) len >= sizeof(body)) {
+        len = sizeof(body) - 1;
+    }
+
+    n = snprintf(head, sizeof(head),
+                 "HTTP/1.1 %d %s\r\n"
+                 "Content-Type: text/plain; charset=utf-8\r\n"
+                 "Cache-Control: no-store\r\n"
+                 "Content-Length: %d\r\n"
+                 "\r\n", status, reason_of(status), len);
+    buf_append(out, head, (size_t) n);
+
+    if (!to_head) {
+        buf_append(out, body, (size_t) len);
+    }
+}

@@ -1,0 +1,32 @@
+/*
+ * The text of what the agent sends: heads of requests to the backend and of
+ * responses to the proxy, with the framing written anew. Pure.
+ */
+
+#ifndef AGENT_RESPONSE_H
+#define AGENT_RESPONSE_H
+
+#include <stdbool.h>
+
+#include "buf.h"
+#include "head.h"
+
+/* Whether a response to the request has a body, by its own status. */
+bool response_has_body(int status, bool to_head);
+
+/*
+ * Append the head of a response as it is posted: status line, fields that
+ * pass, framing. A body, if it has one, follows in chunks; Content-Length
+ * stays where no body follows (HEAD, 304).
+ */
+void response_head(struct buf *out, const struct head *h, bool to_head);
+
+/* Append the last chunk and the trailers that pass. */
+void response_last_chunk(struct buf *out, const struct field *trailers,
+                         size_t n);
+
+/* Append a whole response of the agent's own: plain text. */
+void response_error(struct buf *out, int status, const char *text,
+                    bool to_head);
+
+#endif

@@ -1,0 +1,10 @@
+-- One line with what the table needs, in microseconds.
+
+done = function(summary, latency, requests)
+    local e = summary.errors
+
+    io.write(string.format("RESULT %d %d %d %d %d\n",
+             summary.requests, summary.duration,
+             latency:percentile(50), latency:percentile(99),
+             e.connect + e.read + e.write + e.status + e.timeout))
+end

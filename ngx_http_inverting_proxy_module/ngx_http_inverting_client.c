@@ -1,0 +1,482 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_inverting_client.h"
+
+
+static ngx_int_t ngx_http_inverting_client_open(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_client_user(ngx_http_request_t *r,
+    ngx_str_t *user);
+static ngx_int_t ngx_http_inverting_client_refuse(ngx_http_request_t *r,
+    ngx_str_t *backend, ngx_int_t why, time_t *logged);
+static ngx_int_t ngx_http_inverting_client_unknown(ngx_http_request_t *r,
+    ngx_str_t *user, ngx_str_t *named);
+static ngx_int_t ngx_http_inverting_client_field(ngx_http_request_t *r,
+    ngx_table_elt_t **hp, char *name, char *value);
+static ngx_int_t ngx_http_inverting_client_upstream(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_client_create(ngx_http_request_t *r);
+static ngx_int_t ngx_http_inverting_client_reinit(ngx_http_request_t *r);
+static void ngx_http_inverting_client_abort(ngx_http_request_t *r);
+static void ngx_http_inverting_client_finalize(ngx_http_request_t *r,
+    ngx_int_t rc);
+static void ngx_http_inverting_client_cleanup(void *data);
+
+
+ngx_int_t
+ngx_http_inverting_client_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                             rc;
+    ngx_http_cleanup_t                   *cln;
+    ngx_http_inverting_client_ctx_t      *ctx;
+    ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+
+    if (conf->zone->slot == NGX_HTTP_INVERTING_NONE) {
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_inverting_client_ctx_t));
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->request = r;
+    ctx->vars.queue_time = -1;
+    ctx->last_out = &ctx->out;
+    ctx->opened = ngx_current_msec;
+
+    ctx->end.handler = ngx_http_inverting_peer_wake;
+    ctx->end.data = ctx;
+
+    ngx_http_inverting_set_vars(r, ctx);
+
+    ngx_http_inverting_request_body(r, &ctx->body);
+
+    rc = ngx_http_inverting_request_head(r, conf->fields, &ctx->body,
+                                         &ctx->head);
+    if (rc != NGX_OK) {
+        return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    cln->handler = ngx_http_inverting_client_cleanup;
+    cln->data = ctx;
+
+    rc = ngx_http_inverting_client_open(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (ngx_http_inverting_client_upstream(r, ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    r->request_body_no_buffering = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_upstream_init);
+
+    return (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? rc : NGX_DONE;
+}
+
+
+/* finds the backend and offers it the request: NGX_OK or a status */
+
+static ngx_int_t
+ngx_http_inverting_client_open(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    time_t                               *logged;
+    ngx_int_t                             rc;
+    ngx_str_t                             named, id, agent;
+    ngx_http_inverting_zone_t            *zone;
+    ngx_http_inverting_offer_t            offer;
+    ngx_http_inverting_backend_t         *backend;
+    ngx_http_inverting_proxy_loc_conf_t  *conf;
+    u_char                     buf[NGX_HTTP_INVERTING_BACKEND_ID_LEN
+                                   + NGX_HTTP_INVERTING_USER_LEN];
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+    zone = conf->zone;
+
+    rc = ngx_http_inverting_client_user(r, &offer.user);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ngx_str_null(&named);
+
+    if (conf->backend
+        && ngx_http_complex_value(r, conf->backend, &named) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    offer.head = ctx->head;
+    offer.body = ctx->body.present;
+    offer.idempotent = (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD
+                                     |NGX_HTTP_OPTIONS|NGX_HTTP_TRACE
+                                     |NGX_HTTP_PUT|NGX_HTTP_DELETE)) != 0;
+    offer.queue = conf->queue;
+    offer.queue_timeout = conf->queue_timeout;
+    offer.backend_timeout = conf->backend_timeout;
+    offer.share = ngx_max(conf->buffers.num * conf->buffers.size
+                          / NGX_HTTP_INVERTING_CHUNK_SIZE, 1);
+
+    logged = NULL;
+    ngx_str_null(&id);
+    ngx_str_null(&agent);
+
+    ngx_http_inverting_lock(zone);
+
+    if (conf->backend) {
+        backend = ngx_http_inverting_registry_find_locked(zone, &named);
+
+        if (backend
+            && !ngx_http_inverting_registry_allowed(backend, &offer.user))
+        {
+            backend = NULL;
+        }
+
+    } else {
+        backend = ngx_http_inverting_registry_lookup_locked(zone, &offer.user,
+                                              &r->uri, conf->backend_timeout);
+    }
+
+    rc = NGX_DECLINED;
+
+    if (backend) {
+
+        /* after the unlock it may be gone */
+
+        id.data = buf;
+        id.len = backend->id.len;
+        agent.data = ngx_cpymem(buf, backend->id.data, id.len);
+        agent.len = backend->record->backend_user.len;
+        ngx_memcpy(agent.data, backend->record->backend_user.data, agent.len);
+
+        rc = ngx_http_inverting_reserve_locked(zone, backend, &offer,
+                                               &ctx->end);
+
+        if (rc == NGX_HTTP_INVERTING_ABSENT) {
+            logged = &backend->logged_absent;
+
+        } else if (rc == NGX_HTTP_INVERTING_QUEUE_FULL) {
+            logged = &backend->logged_queue_full;
+
+        } else {
+            logged = &zone->sh->logged_zone_full;
+        }
+
+        if (rc != NGX_OK) {
+
+            /* once a minute, whoever is the first */
+
+            if (ngx_time() - *logged < 60) {
+                logged = NULL;
+
+            } else {
+                *logged = ngx_time();
+            }
+        }
+    }
+
+    ngx_http_inverting_unlock(zone);
+
+    if (backend == NULL) {
+        return ngx_http_inverting_client_unknown(r, &offer.user,
+                                              conf->backend ? &named : NULL);
+    }
+
+    ctx->vars.backend.data = ngx_pnalloc(r->pool, id.len + agent.len);
+    if (ctx->vars.backend.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memcpy(ctx->vars.backend.data, buf, id.len + agent.len);
+    ctx->vars.backend.len = id.len;
+
+    if (rc != NGX_OK) {
+        return ngx_http_inverting_client_refuse(r, &ctx->vars.backend, rc,
+                                                logged);
+    }
+
+    ctx->vars.agent.data = ctx->vars.backend.data + id.len;
+    ctx->vars.agent.len = agent.len;
+
+    ngx_http_inverting_offer(&ctx->end, &offer);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_client_user(ngx_http_request_t *r, ngx_str_t *user)
+{
+    ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+
+    ngx_str_null(user);
+
+    if (conf->user == NULL) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_complex_value(r, conf->user, user) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (user->len > NGX_HTTP_INVERTING_USER_LEN
+        || !ngx_http_inverting_is_value(user))
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "the value of inverting_proxy_user is longer than %d "
+                      "bytes or has control characters",
+                      NGX_HTTP_INVERTING_USER_LEN);
+        return NGX_HTTP_FORBIDDEN;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_client_refuse(ngx_http_request_t *r, ngx_str_t *backend,
+    ngx_int_t why, time_t *logged)
+{
+    ngx_table_elt_t                      *h;
+    ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+
+    if (logged) {
+
+        switch (why) {
+
+        case NGX_HTTP_INVERTING_ABSENT:
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "no agent of backend \"%V\" is present", backend);
+            break;
+
+        case NGX_HTTP_INVERTING_QUEUE_FULL:
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "inverting_proxy_queue of backend \"%V\" is full: "
+                          "%ui requests are waiting", backend, conf->queue);
+            break;
+
+        default: /* NGX_HTTP_INVERTING_ZONE_FULL */
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "inverting_proxy_zone \"%V\" is full: "
+                          "make it larger", &conf->zone->name);
+        }
+    }
+
+    if (ngx_http_inverting_client_field(r, &h, "Retry-After", "1")
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_client_unknown(ngx_http_request_t *r, ngx_str_t *user,
+    ngx_str_t *named)
+{
+    ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+
+    if (named) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "no backend \"%V\" for user \"%V\"", named, user);
+        return NGX_HTTP_NOT_FOUND;
+    }
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "no backend for user \"%V\" and path \"%V\"",
+                  user, &r->uri);
+
+    if (conf->user == NULL || user->len) {
+        return NGX_HTTP_NOT_FOUND;
+    }
+
+    if (ngx_http_inverting_client_field(r, &r->headers_out.www_authenticate,
+                                        "WWW-Authenticate", "Bearer")
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_HTTP_UNAUTHORIZED;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_client_field(ngx_http_request_t *r, ngx_table_elt_t **hp,
+    char *name, char *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+    h->key.len = ngx_strlen(name);
+    h->key.data = (u_char *) name;
+    h->value.len = ngx_strlen(value);
+    h->value.data = (u_char *) value;
+
+    *hp = h;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_client_upstream(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    ngx_http_upstream_t                  *u;
+    ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+
+    if (ngx_http_upstream_create(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    u = r->upstream;
+
+    ngx_str_set(&u->schema, "inverting://");
+    u->output.tag = (ngx_buf_tag_t) &ngx_http_inverting_proxy_module;
+    u->output.output_filter = ngx_http_inverting_peer_output;
+    u->output.filter_ctx = ctx;
+
+    u->conf = &conf->upstream;
+    u->buffering = 0;
+
+    u->create_request = ngx_http_inverting_client_create;
+    u->reinit_request = ngx_http_inverting_client_reinit;
+    u->process_header = ngx_http_inverting_process_status_line;
+    u->abort_request = ngx_http_inverting_client_abort;
+    u->finalize_request = ngx_http_inverting_client_finalize;
+
+    u->input_filter_init = ngx_http_inverting_input_filter_init;
+    u->input_filter = ngx_http_inverting_input_filter;
+    u->input_filter_ctx = r;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_client_create(ngx_http_request_t *r)
+{
+    ngx_buf_t                        *b;
+    ngx_chain_t                      *cl, *body, **last;
+    ngx_http_inverting_client_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+
+    b = ngx_calloc_buf(r->pool);
+    cl = ngx_alloc_chain_link(r->pool);
+
+    if (b == NULL || cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->start = ctx->head.data;
+    b->pos = ctx->head.data;
+    b->last = ctx->head.data + ctx->head.len;
+    b->end = b->last;
+    b->memory = 1;
+
+    cl->buf = b;
+    cl->next = NULL;
+
+    r->upstream->request_bufs = cl;
+
+    ctx->head_left = ctx->head.len;
+    ctx->body_left = ctx->body.length;
+
+    if (r->request_body_no_buffering || r->request_body == NULL) {
+        return NGX_OK;
+    }
+
+    /* it was read before: what others may still want is not consumed */
+
+    last = &cl->next;
+
+    for (body = r->request_body->bufs; body; body = body->next) {
+        b = ngx_alloc_buf(r->pool);
+        cl = ngx_alloc_chain_link(r->pool);
+
+        if (b == NULL || cl == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(b, body->buf, sizeof(ngx_buf_t));
+
+        cl->buf = b;
+        *last = cl;
+        last = &cl->next;
+    }
+
+    *last = NULL;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_client_reinit(ngx_http_request_t *r)
+{
+    /* upstream never tries again: the exchange does */
+
+    return NGX_ERROR;
+}
+
+
+static void
+ngx_http_inverting_client_abort(ngx_http_request_t *r)
+{
+}
+
+
+static void
+ngx_http_inverting_client_finalize(ngx_http_request_t *r, ngx_int_t rc)
+{
+}
+
+
+static void
+ngx_http_inverting_client_cleanup(void *data)
+{
+    ngx_http_inverting_client_ctx_t *ctx = data;
+
+    /* for a request that did not get as far as upstream */
+
+    ngx_http_inverting_close(&ctx->end, NGX_HTTP_INVERTING_CLIENT_GONE);
+}

@@ -1,0 +1,82 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#ifndef _NGX_HTTP_INVERTING_CLIENT_H_INCLUDED_
+#define _NGX_HTTP_INVERTING_CLIENT_H_INCLUDED_
+
+
+#include "ngx_http_inverting_proxy_module.h"
+#include "ngx_http_inverting_chunked.h"
+#include "ngx_http_inverting_head.h"
+
+
+/*
+ * The client side: an ngx_http_upstream protocol whose connection is the two
+ * pipes of a transaction.
+ *
+ *     ..._client.c    the content handler: finds the backend, offers
+ *     ..._peer.c      the virtual connection
+ *     ..._response.c  head and body of the response
+ */
+
+
+typedef struct {
+    ngx_http_inverting_vars_t        vars;      /* must be the first */
+
+    ngx_http_request_t              *request;
+    ngx_http_inverting_end_t         end;
+    ngx_msec_t                       opened;
+
+    ngx_str_t                        head;
+    ngx_http_inverting_body_t        body;
+
+    /* the virtual connection, while upstream has it */
+    ngx_connection_t                *connection;
+
+    /* the request on its way into the pipe */
+    ngx_chain_t                     *out;
+    ngx_chain_t                    **last_out;
+    size_t                           head_left;    /* is in the zone already */
+    off_t                            body_left;
+    u_char                           frame[NGX_OFF_T_LEN + 4];
+    ngx_uint_t                       frame_pos;
+    ngx_uint_t                       frame_len;
+    size_t                           frame_data;   /* of the chunk */
+    ngx_http_event_handler_pt        read_request_handler;
+
+    /* the response */
+    ngx_http_status_t                status;
+    ngx_array_t                      fields;       /* ngx_table_elt_t */
+    ngx_http_inverting_chunked_t     chunked;
+
+    unsigned                         connected:1;  /* upstream was told */
+    unsigned                         in_frame:1;
+    unsigned                         finished:1;   /* the request is written */
+    unsigned                         accepted:1;
+    unsigned                         complete:1;
+    unsigned                         bad:1;
+} ngx_http_inverting_client_ctx_t;
+
+
+/* per worker: the descriptor that every virtual connection shows */
+ngx_int_t ngx_http_inverting_peer_init_process(ngx_cycle_t *cycle);
+void ngx_http_inverting_peer_exit_process(void);
+
+/* of the static upstream, and of the end of a transaction */
+ngx_int_t ngx_http_inverting_peer_init(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us);
+void ngx_http_inverting_peer_wake(ngx_http_inverting_end_t *end);
+
+/* u->output.output_filter: frames the body and writes it to the pipe */
+ngx_int_t ngx_http_inverting_peer_output(void *data, ngx_chain_t *in);
+
+/* u->process_header, u->input_filter_init, u->input_filter */
+ngx_int_t ngx_http_inverting_process_status_line(ngx_http_request_t *r);
+ngx_int_t ngx_http_inverting_input_filter_init(void *data);
+ngx_int_t ngx_http_inverting_input_filter(void *data, ssize_t bytes);
+
+
+#endif /* _NGX_HTTP_INVERTING_CLIENT_H_INCLUDED_ */

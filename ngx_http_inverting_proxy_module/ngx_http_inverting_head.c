@@ -1,0 +1,482 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_inverting_head.h"
+
+
+static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
+    ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
+static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
+    ngx_array_t *fields, ngx_array_t *connection);
+static u_char *ngx_http_inverting_head_target(ngx_http_request_t *r,
+    u_char *p);
+
+
+static ngx_str_t  ngx_http_inverting_hop_by_hop[] = {
+    ngx_string("connection"),
+    ngx_string("keep-alive"),
+    ngx_string("proxy-connection"),
+    ngx_string("proxy-authenticate"),
+    ngx_string("proxy-authorization"),
+    ngx_string("te"),
+    ngx_string("trailer"),
+    ngx_string("transfer-encoding"),
+    ngx_string("upgrade"),
+    ngx_null_string
+};
+
+
+/* written anew, or answered by nginx */
+
+static ngx_str_t  ngx_http_inverting_rewritten[] = {
+    ngx_string("host"),
+    ngx_string("content-length"),
+    ngx_string("expect"),
+    ngx_string("http2-settings"),
+    ngx_null_string
+};
+
+
+void
+ngx_http_inverting_request_body(ngx_http_request_t *r,
+    ngx_http_inverting_body_t *body)
+{
+    ngx_chain_t  *cl;
+
+    body->length = 0;
+    body->present = 0;
+
+    if (r->request_body) {
+
+        /* was read before, or is the empty one of a subrequest */
+
+        for (cl = r->request_body->bufs; cl; cl = cl->next) {
+            body->length += ngx_buf_size(cl->buf);
+        }
+
+        body->present = (body->length > 0);
+        return;
+    }
+
+    if (r != r->main) {
+        return;
+    }
+
+    if (r->headers_in.chunked) {
+        body->length = -1;
+        body->present = 1;
+        return;
+    }
+
+    if (r->headers_in.content_length_n > 0) {
+        body->length = r->headers_in.content_length_n;
+        body->present = 1;
+    }
+}
+
+
+ngx_int_t
+ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
+    ngx_http_inverting_body_t *body, ngx_str_t *head)
+{
+    size_t                       len;
+    u_char                      *p;
+    ngx_str_t                   *value, host;
+    ngx_uint_t                   i, trailers, has_host;
+    ngx_array_t                  connection, values;
+    ngx_list_part_t             *part;
+    ngx_table_elt_t             *h;
+    ngx_http_inverting_field_t  *field;
+
+    if (ngx_array_init(&connection, r->pool, 1, sizeof(ngx_str_t)) != NGX_OK
+        || ngx_array_init(&values, r->pool, fields->nelts + 1,
+                          sizeof(ngx_str_t)) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    len = r->method_name.len + sizeof(" / HTTP/1.1" CRLF) - 1
+          + ngx_max(r->unparsed_uri.len,
+                    r->uri.len * 3 + sizeof("?") + r->args.len)
+          + sizeof("Host: " CRLF) - 1
+          + sizeof("Content-Length: " CRLF) - 1 + NGX_OFF_T_LEN
+          + sizeof("Transfer-Encoding: chunked" CRLF) - 1
+          + sizeof("TE: trailers" CRLF CRLF) - 1;
+
+    if (ngx_http_inverting_head_scan(r, &connection, &len, &trailers)
+        != NGX_OK)
+    {
+        return NGX_HTTP_BAD_REQUEST;
+    }
+
+    has_host = 0;
+    field = fields->elts;
+
+    for (i = 0; i < fields->nelts; i++) {
+        value = ngx_array_push(&values);
+        if (value == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (ngx_http_complex_value(r, &field[i].value, value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (!ngx_http_inverting_is_value(value)) {
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "control character in the value of "
+                          "inverting_proxy_set_header \"%V\"",
+                          &field[i].name);
+            return NGX_HTTP_BAD_REQUEST;
+        }
+
+        if (field[i].lowcase.len == 4
+            && ngx_strncmp(field[i].lowcase.data, "host", 4) == 0)
+        {
+            has_host = 1;
+        }
+
+        len += field[i].name.len + sizeof(": " CRLF) - 1 + value->len;
+    }
+
+    if (r->headers_in.host) {
+        host = r->headers_in.host->value;
+
+    } else {
+        host = r->headers_in.server;
+    }
+
+    len += host.len;
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    head->data = p;
+
+    p = ngx_cpymem(p, r->method_name.data, r->method_name.len);
+    *p++ = ' ';
+    p = ngx_http_inverting_head_target(r, p);
+    p = ngx_cpymem(p, " HTTP/1.1" CRLF, sizeof(" HTTP/1.1" CRLF) - 1);
+
+    if (!has_host) {
+        p = ngx_cpymem(p, "Host: ", sizeof("Host: ") - 1);
+        p = ngx_cpymem(p, host.data, host.len);
+        *p++ = CR; *p++ = LF;
+    }
+
+    value = values.elts;
+
+    for (i = 0; i < fields->nelts; i++) {
+
+        if (value[i].len == 0) {
+            continue;
+        }
+
+        p = ngx_cpymem(p, field[i].name.data, field[i].name.len);
+        *p++ = ':'; *p++ = ' ';
+        p = ngx_cpymem(p, value[i].data, value[i].len);
+        *p++ = CR; *p++ = LF;
+    }
+
+    if (body->length < 0) {
+        p = ngx_cpymem(p, "Transfer-Encoding: chunked" CRLF,
+                       sizeof("Transfer-Encoding: chunked" CRLF) - 1);
+
+    } else if (body->length > 0 || r->headers_in.content_length_n == 0) {
+        p = ngx_sprintf(p, "Content-Length: %O" CRLF, body->length);
+    }
+
+    if (trailers) {
+        p = ngx_cpymem(p, "TE: trailers" CRLF,
+                       sizeof("TE: trailers" CRLF) - 1);
+    }
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (ngx_http_inverting_head_is_dropped(&h[i], fields, &connection)) {
+            continue;
+        }
+
+        p = ngx_cpymem(p, h[i].key.data, h[i].key.len);
+        *p++ = ':'; *p++ = ' ';
+        p = ngx_cpymem(p, h[i].value.data, h[i].value.len);
+        *p++ = CR; *p++ = LF;
+    }
+
+    *p++ = CR; *p++ = LF;
+
+    head->len = p - head->data;
+
+    return NGX_OK;
+}
+
+
+/* looks at the client's fields before they are written */
+
+static ngx_int_t
+ngx_http_inverting_head_scan(ngx_http_request_t *r, ngx_array_t *connection,
+    size_t *len, ngx_uint_t *trailers)
+{
+    ngx_str_t        *value, token;
+    ngx_uint_t        i;
+    ngx_array_t       te;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    *trailers = 0;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (!ngx_http_inverting_is_value(&h[i].value)) {
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "client sent a control character in \"%V\"",
+                          &h[i].key);
+            return NGX_ERROR;
+        }
+
+        *len += h[i].key.len + sizeof(": " CRLF) - 1 + h[i].value.len;
+
+        if (h[i].key.len == sizeof("connection") - 1
+            && ngx_strncmp(h[i].lowcase_key, "connection",
+                           sizeof("connection") - 1)
+               == 0)
+        {
+            value = ngx_array_push(connection);
+            if (value == NULL) {
+                return NGX_ERROR;
+            }
+
+            *value = h[i].value;
+
+        } else if (h[i].key.len == 2
+                   && ngx_strncmp(h[i].lowcase_key, "te", 2) == 0)
+        {
+            te.elts = &h[i].value;
+            te.nelts = 1;
+
+            ngx_str_set(&token, "trailers");
+            *trailers |= ngx_http_inverting_has_token(&te, &token);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h, ngx_array_t *fields,
+    ngx_array_t *connection)
+{
+    ngx_str_t                    name, *s;
+    ngx_uint_t                   i;
+    ngx_http_inverting_field_t  *field;
+
+    name.len = h->key.len;
+    name.data = h->lowcase_key;
+
+    if (ngx_http_inverting_is_hop_by_hop(&name)
+        || ngx_http_inverting_is_ours(&name))
+    {
+        return 1;
+    }
+
+    for (s = ngx_http_inverting_rewritten; s->len; s++) {
+        if (s->len == name.len
+            && ngx_memcmp(s->data, name.data, name.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    field = fields->elts;
+
+    for (i = 0; i < fields->nelts; i++) {
+        if (field[i].lowcase.len == name.len
+            && ngx_memcmp(field[i].lowcase.data, name.data, name.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return connection->nelts
+           && ngx_http_inverting_has_token(connection, &name);
+}
+
+
+static u_char *
+ngx_http_inverting_head_target(ngx_http_request_t *r, u_char *p)
+{
+    if (r->valid_unparsed_uri) {
+
+        if (r->unparsed_uri.len == 0 || r->unparsed_uri.data[0] != '/') {
+            *p++ = '/';
+        }
+
+        return ngx_cpymem(p, r->unparsed_uri.data, r->unparsed_uri.len);
+    }
+
+    p = (u_char *) ngx_escape_uri(p, r->uri.data, r->uri.len, NGX_ESCAPE_URI);
+
+    if (r->args.len) {
+        *p++ = '?';
+        p = ngx_cpymem(p, r->args.data, r->args.len);
+    }
+
+    return p;
+}
+
+
+ngx_uint_t
+ngx_http_inverting_is_hop_by_hop(ngx_str_t *lowcase)
+{
+    ngx_str_t  *s;
+
+    for (s = ngx_http_inverting_hop_by_hop; s->len; s++) {
+        if (s->len == lowcase->len
+            && ngx_memcmp(s->data, lowcase->data, lowcase->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+ngx_uint_t
+ngx_http_inverting_has_token(ngx_array_t *values, ngx_str_t *token)
+{
+    u_char      *p, *last, *start, *end;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    value = values->elts;
+
+    for (i = 0; i < values->nelts; i++) {
+        p = value[i].data;
+        last = p + value[i].len;
+
+        while (p < last) {
+            start = p;
+
+            while (p < last && *p != ',') {
+                p++;
+            }
+
+            end = p++;
+
+            while (start < end && (*start == ' ' || *start == '\t')) {
+                start++;
+            }
+
+            while (end > start && (end[-1] == ' ' || end[-1] == '\t')) {
+                end--;
+            }
+
+            if ((size_t) (end - start) == token->len
+                && ngx_strncasecmp(start, token->data, token->len) == 0)
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
+ngx_uint_t
+ngx_http_inverting_is_token(ngx_str_t *s)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    for (i = 0; i < s->len; i++) {
+        ch = s->data[i];
+
+        if (ch <= 0x20 || ch >= 0x7f
+            || ngx_strchr("\"(),/:;<=>?@[\\]{}", ch) != NULL)
+        {
+            return 0;
+        }
+    }
+
+    return s->len > 0;
+}
+
+
+ngx_uint_t
+ngx_http_inverting_is_value(ngx_str_t *s)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    for (i = 0; i < s->len; i++) {
+        ch = s->data[i];
+
+        if ((ch < 0x20 && ch != '\t') || ch == 0x7f) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+ngx_uint_t
+ngx_http_inverting_is_ours(ngx_str_t *lowcase)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    static u_char  prefix[] = "x-inverting-proxy-";
+
+    if (lowcase->len < sizeof(prefix) - 1) {
+        return 0;
+    }
+
+    for (i = 0; i < sizeof(prefix) - 1; i++) {
+        ch = lowcase->data[i];
+
+        if ((ch == '_' ? '-' : ch) != prefix[i]) {
+            return 0;
+        }
+    }
+
+    return 1;
+}

@@ -1,0 +1,61 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#ifndef _NGX_HTTP_INVERTING_HEAD_H_INCLUDED_
+#define _NGX_HTTP_INVERTING_HEAD_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+
+/* a field of inverting_proxy_set_header */
+
+typedef struct {
+    ngx_str_t                  name;
+    ngx_str_t                  lowcase;
+    ngx_http_complex_value_t   value;
+} ngx_http_inverting_field_t;
+
+
+/* how the body of a request travels */
+
+typedef struct {
+    off_t                      length;    /* -1: chunked */
+    unsigned                   present:1;
+} ngx_http_inverting_body_t;
+
+
+/* whether there is a body, and how long it is */
+void ngx_http_inverting_request_body(ngx_http_request_t *r,
+    ngx_http_inverting_body_t *body);
+
+/*
+ * The head of the request as the backend is to see it, with the empty line at
+ * its end, in the request's pool.  "fields" are ngx_http_inverting_field_t,
+ * those of the defaults included.  NGX_OK, NGX_HTTP_BAD_REQUEST with a message
+ * in the log, or NGX_ERROR.
+ */
+ngx_int_t ngx_http_inverting_request_head(ngx_http_request_t *r,
+    ngx_array_t *fields, ngx_http_inverting_body_t *body, ngx_str_t *head);
+
+/* whether a field is the connection's own, by its name in lower case */
+ngx_uint_t ngx_http_inverting_is_hop_by_hop(ngx_str_t *lowcase);
+
+/* whether one of the lists in "values" (of ngx_str_t) has the token */
+ngx_uint_t ngx_http_inverting_has_token(ngx_array_t *values,
+    ngx_str_t *token);
+
+/* field-name; field-value: no control character but the tabulator */
+ngx_uint_t ngx_http_inverting_is_token(ngx_str_t *s);
+ngx_uint_t ngx_http_inverting_is_value(ngx_str_t *s);
+
+/* any "X-Inverting-Proxy-...", also with "_" for "-" */
+ngx_uint_t ngx_http_inverting_is_ours(ngx_str_t *lowcase);
+
+
+#endif /* _NGX_HTTP_INVERTING_HEAD_H_INCLUDED_ */

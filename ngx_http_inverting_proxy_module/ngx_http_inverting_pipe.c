@@ -1,0 +1,401 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_inverting_pipe.h"
+#include "ngx_http_inverting_worker.h"
+
+
+#define NGX_HTTP_INVERTING_CHUNK_MASK                                         \
+    ((uint64_t) NGX_HTTP_INVERTING_CHUNK_SIZE - 1)
+
+/* the share that every pipe starts with, chunks */
+#define NGX_HTTP_INVERTING_SHARE  8
+
+
+#define ngx_http_inverting_pipe_load(field)                                   \
+    __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
+#define ngx_http_inverting_pipe_store(field, value)                           \
+    __atomic_store_n(&(field), value, __ATOMIC_RELEASE)
+#define ngx_http_inverting_pipe_fence()                                       \
+    __atomic_thread_fence(__ATOMIC_SEQ_CST)
+
+
+static ngx_int_t ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_pipe_t *pipe, uint64_t written);
+static void ngx_http_inverting_pipe_publish(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_pipe_t *pipe, uint64_t written);
+static ngx_uint_t ngx_http_inverting_pipe_writer_sleeps(
+    ngx_http_inverting_pipe_t *pipe, uint64_t written);
+static ngx_uint_t ngx_http_inverting_pipe_reader_sleeps(
+    ngx_http_inverting_pipe_t *pipe);
+
+
+void
+ngx_http_inverting_pipe_init(ngx_http_inverting_pipe_t *pipe, uint32_t chunk,
+    ngx_uint_t max)
+{
+    ngx_memzero(pipe, sizeof(ngx_http_inverting_pipe_t));
+
+    pipe->head = chunk;
+    pipe->tail = chunk;
+    pipe->max = max;
+    pipe->limit = ngx_min(NGX_HTTP_INVERTING_SHARE, max);
+}
+
+
+ssize_t
+ngx_http_inverting_pipe_send(ngx_http_inverting_end_t *end, u_char *buf,
+    size_t size)
+{
+    size_t                      n, offset;
+    u_char                     *p;
+    uint32_t                    assigned;
+    uint64_t                    written;
+    ngx_http_inverting_tx_t    *t;
+    ngx_http_inverting_pipe_t  *pipe;
+
+    t = end->tx;
+    p = buf;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &t->request
+                                                    : &t->response;
+
+    written = pipe->written;
+
+    if (written == 0 && end->role == NGX_HTTP_INVERTING_ANSWERER) {
+
+        /* from here on it can't be offered again */
+
+        assigned = NGX_HTTP_INVERTING_TX_ASSIGNED;
+
+        (void) __atomic_compare_exchange_n(&t->state, &assigned,
+                                           NGX_HTTP_INVERTING_TX_ANSWERING, 0,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+
+    while (size) {
+
+        if (ngx_http_inverting_pipe_load(pipe->abandoned)) {
+            return NGX_ERROR;
+        }
+
+        offset = written & NGX_HTTP_INVERTING_CHUNK_MASK;
+
+        if (offset == 0 && written
+            && ngx_http_inverting_pipe_extend(end, pipe, written) != NGX_OK)
+        {
+            ngx_http_inverting_pipe_publish(end, pipe, written);
+
+            if (ngx_http_inverting_pipe_writer_sleeps(pipe, written)) {
+                break;
+            }
+
+            continue;
+        }
+
+        n = ngx_min(size, NGX_HTTP_INVERTING_CHUNK_SIZE - offset);
+
+        ngx_memcpy(ngx_http_inverting_chunk_data(end->zone, pipe->tail)
+                   + offset, p, n);
+
+        p += n;
+        size -= n;
+        written += n;
+    }
+
+    ngx_http_inverting_pipe_publish(end, pipe, written);
+
+    return p - buf;
+}
+
+
+/* the last chunk is full: takes another one, if the share and the zone allow */
+
+static ngx_int_t
+ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_pipe_t *pipe, uint64_t written)
+{
+    uint32_t                    chunk;
+    uint64_t                    consumed;
+    ngx_uint_t                  held;
+    ngx_http_inverting_zone_t  *zone;
+
+    zone = end->zone;
+
+    consumed = ngx_http_inverting_pipe_load(pipe->consumed);
+
+    if (consumed == written) {
+
+        /* the reader is in this chunk too, and done with it */
+
+        pipe->restart = written;
+        return NGX_OK;
+    }
+
+    held = (written >> NGX_HTTP_INVERTING_CHUNK_SHIFT)
+           - (consumed >> NGX_HTTP_INVERTING_CHUNK_SHIFT);
+
+    if (held >= ngx_http_inverting_pipe_load(pipe->limit)
+        || ngx_http_inverting_zone_is_low(zone))
+    {
+        return NGX_AGAIN;
+    }
+
+    chunk = ngx_http_inverting_chunk_get(zone,
+                                   ngx_http_inverting_tx_index(zone, end->tx));
+
+    if (chunk == NGX_HTTP_INVERTING_NONE) {
+        return NGX_AGAIN;
+    }
+
+    zone->chunk_next[pipe->tail] = chunk;
+    pipe->tail = chunk;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_inverting_pipe_publish(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_pipe_t *pipe, uint64_t written)
+{
+    if (written == pipe->written) {
+        return;
+    }
+
+    ngx_http_inverting_pipe_store(pipe->written, written);
+    ngx_http_inverting_pipe_fence();
+
+    if (pipe->reader_waits
+        && __atomic_exchange_n(&pipe->reader_waits, 0, __ATOMIC_SEQ_CST))
+    {
+        ngx_http_inverting_notify_tx(end->zone, end->tx,
+                                     end->role == NGX_HTTP_INVERTING_CLIENT
+                                     ? NGX_HTTP_INVERTING_TAKER
+                                     : NGX_HTTP_INVERTING_CLIENT);
+    }
+}
+
+
+/*
+ * Asks to be woken when half of what the pipe holds was read, and all of it
+ * when that is one chunk; 0: there is room already.
+ */
+
+static ngx_uint_t
+ngx_http_inverting_pipe_writer_sleeps(ngx_http_inverting_pipe_t *pipe,
+    uint64_t written)
+{
+    uint64_t  consumed, held;
+
+    consumed = ngx_http_inverting_pipe_load(pipe->consumed);
+
+    held = (written - consumed) >> NGX_HTTP_INVERTING_CHUNK_SHIFT;
+
+    pipe->wake_at = written - (held / 2) * NGX_HTTP_INVERTING_CHUNK_SIZE;
+
+    __atomic_store_n(&pipe->writer_waits, 1, __ATOMIC_SEQ_CST);
+    ngx_http_inverting_pipe_fence();
+
+    if (ngx_http_inverting_pipe_load(pipe->consumed) >= pipe->wake_at
+        || ngx_http_inverting_pipe_load(pipe->abandoned))
+    {
+        __atomic_store_n(&pipe->writer_waits, 0, __ATOMIC_SEQ_CST);
+        return 0;
+    }
+
+    return 1;
+}
+
+
+void
+ngx_http_inverting_pipe_finish(ngx_http_inverting_end_t *end, ngx_uint_t how)
+{
+    ngx_http_inverting_pipe_t  *pipe;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->request
+                                                    : &end->tx->response;
+
+    ngx_http_inverting_pipe_store(pipe->closed, how);
+    ngx_http_inverting_pipe_fence();
+
+    if (pipe->reader_waits
+        && __atomic_exchange_n(&pipe->reader_waits, 0, __ATOMIC_SEQ_CST))
+    {
+        ngx_http_inverting_notify_tx(end->zone, end->tx,
+                                     end->role == NGX_HTTP_INVERTING_CLIENT
+                                     ? NGX_HTTP_INVERTING_TAKER
+                                     : NGX_HTTP_INVERTING_CLIENT);
+    }
+}
+
+
+ssize_t
+ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end, u_char *buf,
+    size_t size)
+{
+    size_t                      n, offset;
+    u_char                     *p;
+    uint32_t                    chunk, next, closed;
+    uint64_t                    written, consumed;
+    ngx_http_inverting_zone_t  *zone;
+    ngx_http_inverting_pipe_t  *pipe;
+
+    zone = end->zone;
+    p = buf;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->response
+                                                    : &end->tx->request;
+
+    consumed = pipe->consumed;
+
+    for ( ;; ) {
+        closed = ngx_http_inverting_pipe_load(pipe->closed);
+        written = ngx_http_inverting_pipe_load(pipe->written);
+
+        if (written != consumed) {
+            break;
+        }
+
+        if (closed) {
+            return (closed == NGX_HTTP_INVERTING_PIPE_EOF) ? 0 : NGX_ERROR;
+        }
+
+        if (ngx_http_inverting_pipe_reader_sleeps(pipe)) {
+            return NGX_AGAIN;
+        }
+    }
+
+    while (size && consumed != written) {
+
+        offset = consumed & NGX_HTTP_INVERTING_CHUNK_MASK;
+        chunk = pipe->head;
+
+        if (offset == 0 && consumed != pipe->restart) {
+            next = zone->chunk_next[chunk];
+
+            pipe->head = next;
+            ngx_http_inverting_chunk_put(zone, chunk);
+            chunk = next;
+        }
+
+        n = ngx_min(size, NGX_HTTP_INVERTING_CHUNK_SIZE - offset);
+        n = ngx_min(n, written - consumed);
+
+        ngx_memcpy(p, ngx_http_inverting_chunk_data(zone, chunk) + offset, n);
+
+        p += n;
+        size -= n;
+        consumed += n;
+    }
+
+    ngx_http_inverting_pipe_store(pipe->consumed, consumed);
+    ngx_http_inverting_pipe_fence();
+
+    if (pipe->writer_waits
+        && consumed >= ngx_http_inverting_pipe_load(pipe->wake_at)
+        && __atomic_exchange_n(&pipe->writer_waits, 0, __ATOMIC_SEQ_CST))
+    {
+        ngx_http_inverting_notify_tx(zone, end->tx,
+                                     end->role == NGX_HTTP_INVERTING_CLIENT
+                                     ? NGX_HTTP_INVERTING_ANSWERER
+                                     : NGX_HTTP_INVERTING_CLIENT);
+    }
+
+    return p - buf;
+}
+
+
+/*
+ * The pipe is empty, so the reader keeps up: after a whole share was read, the
+ * next one may be larger.  Asks to be woken; 0: something came already.
+ */
+
+static ngx_uint_t
+ngx_http_inverting_pipe_reader_sleeps(ngx_http_inverting_pipe_t *pipe)
+{
+    if (pipe->limit < pipe->max
+        && pipe->consumed - pipe->grown
+           >= (uint64_t) pipe->limit * NGX_HTTP_INVERTING_CHUNK_SIZE)
+    {
+        pipe->grown = pipe->consumed;
+        ngx_http_inverting_pipe_store(pipe->limit,
+                                      ngx_min(pipe->limit * 2, pipe->max));
+    }
+
+    __atomic_store_n(&pipe->reader_waits, 1, __ATOMIC_SEQ_CST);
+    ngx_http_inverting_pipe_fence();
+
+    if (ngx_http_inverting_pipe_load(pipe->written) != pipe->consumed
+        || ngx_http_inverting_pipe_load(pipe->closed))
+    {
+        __atomic_store_n(&pipe->reader_waits, 0, __ATOMIC_SEQ_CST);
+        return 0;
+    }
+
+    return 1;
+}
+
+
+size_t
+ngx_http_inverting_pipe_readable(ngx_http_inverting_end_t *end)
+{
+    ngx_http_inverting_pipe_t  *pipe;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->response
+                                                    : &end->tx->request;
+
+    return ngx_http_inverting_pipe_load(pipe->written) - pipe->consumed;
+}
+
+
+void
+ngx_http_inverting_pipes_free_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t)
+{
+    uint32_t                    chunk, next, owner;
+    ngx_uint_t                  i;
+    ngx_http_inverting_pipe_t  *pipe;
+
+    if (t->tainted) {
+
+        /* a chunk may have left its chain without having reached a cache */
+
+        owner = NGX_HTTP_INVERTING_IN_TX
+                | ngx_http_inverting_tx_index(zone, t);
+
+        for (i = 0; i < zone->sh->nchunks; i++) {
+            if (zone->chunk_owner[i] == owner) {
+                ngx_http_inverting_chunk_free_locked(zone, i);
+            }
+        }
+
+        return;
+    }
+
+    for (chunk = t->head; chunk != NGX_HTTP_INVERTING_NONE; chunk = next) {
+        next = zone->chunk_next[chunk];
+        ngx_http_inverting_chunk_free_locked(zone, chunk);
+    }
+
+    for (i = 0; i < 2; i++) {
+        pipe = i ? &t->request : &t->response;
+
+        if (pipe->head == NGX_HTTP_INVERTING_NONE) {
+            continue;
+        }
+
+        for (chunk = pipe->head; chunk != pipe->tail; chunk = next) {
+            next = zone->chunk_next[chunk];
+            ngx_http_inverting_chunk_free_locked(zone, chunk);
+        }
+
+        ngx_http_inverting_chunk_free_locked(zone, chunk);
+    }
+}

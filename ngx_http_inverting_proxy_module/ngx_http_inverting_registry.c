@@ -1,0 +1,683 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+#include "ngx_http_inverting_zone.h"
+#include "ngx_http_inverting_registry.h"
+#include "ngx_http_inverting_routes.h"
+#include "ngx_http_inverting_units.h"
+#include "ngx_http_inverting_exchange.h"
+
+
+/*
+ * A backend is two blocks of the registry's memory: itself, with its id, and
+ * its record, which is replaced as a whole.  What is in the list of all
+ * backends and not marked deleted exists; everything else (the bitmap of the
+ * memory, the trees, the numbers) follows from it.
+ */
+
+typedef struct {
+    ngx_http_inverting_backend_t    *first;
+
+    ngx_rbtree_t                     ids;
+    ngx_rbtree_node_t                ids_sentinel;
+    ngx_http_inverting_routes_t      routes;
+    ngx_http_inverting_units_t       units;
+
+    ngx_uint_t                       nbackends;
+    ngx_uint_t                       nconfigured;
+} ngx_http_inverting_registry_sh_t;
+
+
+static ngx_uint_t ngx_http_inverting_record_equal(
+    ngx_http_inverting_record_t *one, ngx_http_inverting_record_t *two);
+static ngx_http_inverting_block_t *ngx_http_inverting_block_make(
+    ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_record_t *record);
+static ngx_http_inverting_backend_t *ngx_http_inverting_backend_make(
+    ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_block_t *block);
+static void ngx_http_inverting_backend_reset(
+    ngx_http_inverting_backend_t *backend);
+static void ngx_http_inverting_backend_remove(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend);
+static void ngx_http_inverting_backend_free(
+    ngx_http_inverting_registry_sh_t *sh,
+    ngx_http_inverting_backend_t *backend);
+
+static void ngx_http_inverting_id_insert_value(ngx_rbtree_node_t *temp,
+    ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel);
+
+
+#define ngx_http_inverting_node_backend(n)                                    \
+    (ngx_rbtree_data(n, ngx_http_inverting_backend_t, node))
+
+#define ngx_http_inverting_backend_size(b)                                    \
+    (sizeof(ngx_http_inverting_backend_t) + (b)->id.len)
+
+
+ngx_int_t
+ngx_http_inverting_registry_init(ngx_http_inverting_zone_t *zone)
+{
+    u_char                            *p;
+    size_t                             size;
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    /* a slab pool could not be put right after a change that was cut short */
+
+    size = zone->registry_pool->pfree * ngx_pagesize;
+
+    p = ngx_slab_alloc_locked(zone->registry_pool, size);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    sh = (ngx_http_inverting_registry_sh_t *) p;
+
+    ngx_memzero(sh, sizeof(ngx_http_inverting_registry_sh_t));
+
+    if (ngx_http_inverting_units_init(&sh->units, p + sizeof(*sh),
+                                      size - sizeof(*sh))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_rbtree_init(&sh->ids, &sh->ids_sentinel, NULL);
+    ngx_http_inverting_routes_init(&sh->routes);
+
+    zone->sh->registry = sh;
+
+    return NGX_OK;
+}
+
+
+ngx_http_inverting_backend_t *
+ngx_http_inverting_registry_find_locked(ngx_http_inverting_zone_t *zone,
+    ngx_str_t *id)
+{
+    ngx_int_t                          rc;
+    ngx_rbtree_node_t                 *node, *sentinel;
+    ngx_http_inverting_backend_t      *backend;
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    sh = zone->sh->registry;
+
+    node = sh->ids.root;
+    sentinel = sh->ids.sentinel;
+
+    while (node != sentinel) {
+        backend = ngx_http_inverting_node_backend(node);
+
+        rc = ngx_http_inverting_str_cmp(id, &backend->id);
+
+        if (rc == 0) {
+            return backend;
+        }
+
+        node = (rc < 0) ? node->left : node->right;
+    }
+
+    return NULL;
+}
+
+
+ngx_http_inverting_backend_t *
+ngx_http_inverting_registry_next_locked(ngx_http_inverting_zone_t *zone,
+    ngx_str_t *id)
+{
+    ngx_rbtree_node_t                 *node, *sentinel;
+    ngx_http_inverting_backend_t      *backend, *next;
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    sh = zone->sh->registry;
+
+    node = sh->ids.root;
+    sentinel = sh->ids.sentinel;
+    next = NULL;
+
+    while (node != sentinel) {
+        backend = ngx_http_inverting_node_backend(node);
+
+        if (ngx_http_inverting_str_cmp(id, &backend->id) < 0) {
+            next = backend;
+            node = node->left;
+
+        } else {
+            node = node->right;
+        }
+    }
+
+    return next;
+}
+
+
+ngx_http_inverting_backend_t *
+ngx_http_inverting_registry_lookup_locked(ngx_http_inverting_zone_t *zone,
+    ngx_str_t *user, ngx_str_t *path, ngx_msec_t backend_timeout)
+{
+    ngx_http_inverting_backend_t      *backend;
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    static ngx_str_t  all = ngx_string(NGX_HTTP_INVERTING_ALL_USERS);
+
+    sh = zone->sh->registry;
+
+    if (user->len) {
+        backend = ngx_http_inverting_routes_match(&sh->routes, user, path,
+                                                  backend_timeout);
+        if (backend) {
+            return backend;
+        }
+    }
+
+    return ngx_http_inverting_routes_match(&sh->routes, &all, path,
+                                           backend_timeout);
+}
+
+
+ngx_uint_t
+ngx_http_inverting_registry_allowed(ngx_http_inverting_backend_t *backend,
+    ngx_str_t *user)
+{
+    ngx_str_t  *end_user;
+
+    static ngx_str_t  all = ngx_string(NGX_HTTP_INVERTING_ALL_USERS);
+
+    end_user = &backend->record->end_user;
+
+    return ngx_http_inverting_str_cmp(end_user, &all) == 0
+           || ngx_http_inverting_str_cmp(end_user, user) == 0;
+}
+
+
+ngx_int_t
+ngx_http_inverting_registry_set_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_record_t *record)
+{
+    ngx_http_inverting_block_t        *block, *old;
+    ngx_http_inverting_backend_t      *backend;
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    sh = zone->sh->registry;
+
+    backend = ngx_http_inverting_registry_find_locked(zone, &record->id);
+
+    if (backend) {
+        if (backend->record->configured && !record->configured) {
+            return NGX_DECLINED;
+        }
+
+        if (ngx_http_inverting_record_equal(backend->record, record)) {
+            return NGX_OK;
+        }
+    }
+
+    block = ngx_http_inverting_block_make(sh, record);
+    if (block == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (backend == NULL) {
+        backend = ngx_http_inverting_backend_make(sh, block);
+
+        if (backend == NULL) {
+            ngx_http_inverting_units_free(&sh->units, block, block->size);
+            return NGX_ERROR;
+        }
+
+        /* from here on it exists */
+        __atomic_store_n(&sh->first, backend, __ATOMIC_RELEASE);
+
+        if (backend->next) {
+            backend->next->prev = backend;
+        }
+
+        ngx_http_inverting_tree_insert(&sh->ids, &backend->node,
+                                       ngx_http_inverting_id_insert_value);
+
+        ngx_http_inverting_routes_add(&sh->routes, backend);
+
+        sh->nbackends++;
+        sh->nconfigured += record->configured;
+
+        return NGX_OK;
+    }
+
+    old = ngx_http_inverting_record_block(backend->record);
+
+    /* first, so that a new agent's record never has an old agent's polls */
+
+    if (ngx_http_inverting_str_cmp(&old->record.backend_user,
+                                   &record->backend_user)
+        != 0)
+    {
+        ngx_http_inverting_backend_end_locked(zone, backend);
+    }
+
+    ngx_http_inverting_routes_remove(&sh->routes, backend);
+
+    block->record.id = backend->id;
+    block->backend = backend;
+
+    __atomic_store_n(&backend->record, &block->record, __ATOMIC_RELEASE);
+
+    ngx_http_inverting_routes_add(&sh->routes, backend);
+
+    sh->nconfigured += record->configured;
+    sh->nconfigured -= old->record.configured;
+
+    ngx_http_inverting_units_free(&sh->units, old, old->size);
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_inverting_record_equal(ngx_http_inverting_record_t *one,
+    ngx_http_inverting_record_t *two)
+{
+    ngx_uint_t  i;
+
+    if (one->configured != two->configured
+        || one->nprefixes != two->nprefixes
+        || ngx_http_inverting_str_cmp(&one->end_user, &two->end_user) != 0
+        || ngx_http_inverting_str_cmp(&one->backend_user, &two->backend_user)
+           != 0)
+    {
+        return 0;
+    }
+
+    for (i = 0; i < one->nprefixes; i++) {
+        if (ngx_http_inverting_str_cmp(&one->prefixes[i], &two->prefixes[i])
+            != 0)
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_http_inverting_block_t *
+ngx_http_inverting_block_make(ngx_http_inverting_registry_sh_t *sh,
+    ngx_http_inverting_record_t *record)
+{
+    size_t                        size;
+    u_char                       *p;
+    ngx_uint_t                    i, n;
+    ngx_http_inverting_block_t   *block;
+    ngx_http_inverting_record_t  *copy;
+
+    n = record->nprefixes;
+
+    size = offsetof(ngx_http_inverting_block_t, routes)
+           + n * (sizeof(ngx_http_inverting_route_t) + sizeof(ngx_str_t))
+           + record->end_user.len + record->backend_user.len;
+
+    for (i = 0; i < n; i++) {
+        size += record->prefixes[i].len;
+    }
+
+    block = ngx_http_inverting_units_alloc(&sh->units, size);
+    if (block == NULL) {
+        return NULL;
+    }
+
+    block->size = size;
+
+    copy = &block->record;
+
+    *copy = *record;
+
+    p = (u_char *) &block->routes[n];
+
+    copy->prefixes = (ngx_str_t *) p;
+    p += n * sizeof(ngx_str_t);
+
+    copy->end_user.data = p;
+    p = ngx_cpymem(p, record->end_user.data, record->end_user.len);
+
+    copy->backend_user.data = p;
+    p = ngx_cpymem(p, record->backend_user.data, record->backend_user.len);
+
+    for (i = 0; i < n; i++) {
+        copy->prefixes[i].len = record->prefixes[i].len;
+        copy->prefixes[i].data = p;
+        p = ngx_cpymem(p, record->prefixes[i].data, record->prefixes[i].len);
+    }
+
+    ngx_http_inverting_routes_make(block);
+
+    return block;
+}
+
+
+static ngx_http_inverting_backend_t *
+ngx_http_inverting_backend_make(ngx_http_inverting_registry_sh_t *sh,
+    ngx_http_inverting_block_t *block)
+{
+    ngx_str_t                     *id;
+    ngx_http_inverting_backend_t  *backend;
+
+    id = &block->record.id;
+
+    backend = ngx_http_inverting_units_alloc(&sh->units,
+                             sizeof(ngx_http_inverting_backend_t) + id->len);
+    if (backend == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(backend, sizeof(ngx_http_inverting_backend_t));
+
+    backend->id.len = id->len;
+    backend->id.data = (u_char *) backend
+                       + sizeof(ngx_http_inverting_backend_t);
+    ngx_memcpy(backend->id.data, id->data, id->len);
+
+    block->record.id = backend->id;
+    block->backend = backend;
+
+    backend->record = &block->record;
+    backend->next = sh->first;
+
+    ngx_http_inverting_backend_reset(backend);
+
+    return backend;
+}
+
+
+static void
+ngx_http_inverting_backend_reset(ngx_http_inverting_backend_t *backend)
+{
+    backend->queue_first = NGX_HTTP_INVERTING_NONE;
+    backend->queue_last = NGX_HTTP_INVERTING_NONE;
+    backend->waiting = 0;
+    backend->active = 0;
+    backend->receivers = NGX_HTTP_INVERTING_NONE;
+    backend->receivers_last = NGX_HTTP_INVERTING_NONE;
+    backend->nreceivers = 0;
+    backend->refs = 0;
+}
+
+
+ngx_int_t
+ngx_http_inverting_registry_delete_locked(ngx_http_inverting_zone_t *zone,
+    ngx_str_t *id, ngx_uint_t configured)
+{
+    ngx_http_inverting_backend_t  *backend;
+
+    backend = ngx_http_inverting_registry_find_locked(zone, id);
+
+    if (backend == NULL) {
+        return NGX_DONE;
+    }
+
+    if (backend->record->configured && !configured) {
+        return NGX_DECLINED;
+    }
+
+    ngx_http_inverting_backend_remove(zone, backend);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_inverting_backend_remove(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend)
+{
+    ngx_http_inverting_backend_t      **link;
+    ngx_http_inverting_registry_sh_t   *sh;
+
+    sh = zone->sh->registry;
+
+    ngx_http_inverting_registry_ref_locked(backend);
+
+    /* from here on it doesn't exist */
+    backend->deleted = 1;
+
+    link = backend->prev ? &backend->prev->next : &sh->first;
+
+    __atomic_store_n(link, backend->next, __ATOMIC_RELEASE);
+
+    if (backend->next) {
+        backend->next->prev = backend->prev;
+    }
+
+    ngx_rbtree_delete(&sh->ids, &backend->node);
+
+    ngx_http_inverting_routes_remove(&sh->routes, backend);
+
+    sh->nbackends--;
+    sh->nconfigured -= backend->record->configured;
+
+    ngx_http_inverting_backend_end_locked(zone, backend);
+
+    ngx_http_inverting_registry_unref_locked(zone, backend);
+}
+
+
+void
+ngx_http_inverting_registry_unref_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend)
+{
+    backend->refs--;
+
+    if (backend->refs == 0 && backend->deleted) {
+        ngx_http_inverting_backend_free(zone->sh->registry, backend);
+    }
+}
+
+
+static void
+ngx_http_inverting_backend_free(ngx_http_inverting_registry_sh_t *sh,
+    ngx_http_inverting_backend_t *backend)
+{
+    ngx_http_inverting_block_t  *block;
+
+    block = ngx_http_inverting_record_block(backend->record);
+
+    ngx_http_inverting_units_free(&sh->units, block, block->size);
+    ngx_http_inverting_units_free(&sh->units, backend,
+                                  ngx_http_inverting_backend_size(backend));
+}
+
+
+void
+ngx_http_inverting_registry_present_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend)
+{
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    if (backend->present || backend->deleted) {
+        return;
+    }
+
+    sh = zone->sh->registry;
+
+    ngx_http_inverting_routes_present(&sh->routes, backend);
+}
+
+
+ngx_uint_t
+ngx_http_inverting_registry_count_locked(ngx_http_inverting_zone_t *zone)
+{
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    sh = zone->sh->registry;
+
+    return sh->nbackends;
+}
+
+
+void
+ngx_http_inverting_registry_space_locked(ngx_http_inverting_zone_t *zone,
+    size_t *size, size_t *used)
+{
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    sh = zone->sh->registry;
+
+    *size = (size_t) sh->units.n << NGX_HTTP_INVERTING_UNIT_SHIFT;
+    *used = (size_t) sh->units.used << NGX_HTTP_INVERTING_UNIT_SHIFT;
+}
+
+
+void
+ngx_http_inverting_registry_configure_locked(ngx_http_inverting_zone_t *zone,
+    ngx_log_t *log)
+{
+    ngx_uint_t                         i, n;
+    ngx_http_inverting_record_t       *records;
+    ngx_http_inverting_backend_t      *backend, *next;
+    ngx_http_inverting_registry_sh_t  *sh;
+
+    sh = zone->sh->registry;
+
+    records = zone->backends->elts;
+    n = zone->backends->nelts;
+
+    /* those that are to go first, they may leave room for the others */
+
+    if (sh->nconfigured) {
+
+        for (i = 0; i < n; i++) {
+            backend = ngx_http_inverting_registry_find_locked(zone,
+                                                              &records[i].id);
+            if (backend) {
+                backend->keep = 1;
+            }
+        }
+
+        for (backend = sh->first; backend; backend = next) {
+            next = backend->next;
+
+            if (backend->record->configured && !backend->keep) {
+                ngx_http_inverting_backend_remove(zone, backend);
+                continue;
+            }
+
+            backend->keep = 0;
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+
+        if (ngx_http_inverting_registry_set_locked(zone, &records[i])
+            != NGX_OK)
+        {
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "registry of inverting_proxy_zone \"%V\" is full: "
+                          "no room for inverting_proxy_backend \"%V\"",
+                          &zone->name, &records[i].id);
+        }
+    }
+}
+
+
+void
+ngx_http_inverting_registry_rebuild_locked(ngx_http_inverting_zone_t *zone)
+{
+    ngx_uint_t                          i;
+    ngx_http_inverting_tx_t            *t;
+    ngx_http_inverting_block_t         *block;
+    ngx_http_inverting_backend_t       *backend, *prev, **link;
+    ngx_http_inverting_receiver_t      *receiver;
+    ngx_http_inverting_registry_sh_t   *sh;
+
+    sh = zone->sh->registry;
+
+    ngx_http_inverting_units_reset(&sh->units);
+    ngx_rbtree_init(&sh->ids, &sh->ids_sentinel, NULL);
+    ngx_http_inverting_routes_init(&sh->routes);
+
+    sh->nbackends = 0;
+    sh->nconfigured = 0;
+
+    prev = NULL;
+    link = &sh->first;
+
+    for (backend = sh->first; backend; backend = backend->next) {
+
+        if (backend->deleted) {
+            __atomic_store_n(link, backend->next, __ATOMIC_RELEASE);
+            continue;
+        }
+
+        backend->prev = prev;
+        prev = backend;
+        link = &backend->next;
+
+        backend->keep = 0;
+        ngx_http_inverting_backend_reset(backend);
+
+        block = ngx_http_inverting_record_block(backend->record);
+
+        ngx_http_inverting_units_take(&sh->units, block, block->size);
+        ngx_http_inverting_units_take(&sh->units, backend,
+                                   ngx_http_inverting_backend_size(backend));
+
+        ngx_http_inverting_tree_insert(&sh->ids, &backend->node,
+                                       ngx_http_inverting_id_insert_value);
+
+        ngx_http_inverting_routes_add(&sh->routes, backend);
+
+        sh->nbackends++;
+        sh->nconfigured += backend->record->configured;
+    }
+
+    /* deleted ones are as they were left, even where they are free now */
+
+    for (i = 0; i < zone->sh->ntxs; i++) {
+        t = &zone->txs[i];
+
+        if (t->state != NGX_HTTP_INVERTING_TX_FREE
+            && t->backend && t->backend->deleted)
+        {
+            t->backend = NULL;
+        }
+    }
+
+    for (i = 0; i < zone->sh->nreceivers; i++) {
+        receiver = &zone->receivers[i];
+
+        if (receiver->state != NGX_HTTP_INVERTING_RECEIVER_FREE
+            && receiver->backend && receiver->backend->deleted)
+        {
+            receiver->backend = NULL;
+        }
+    }
+}
+
+
+static void
+ngx_http_inverting_id_insert_value(ngx_rbtree_node_t *temp,
+    ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel)
+{
+    ngx_str_t           *id;
+    ngx_rbtree_node_t  **p;
+
+    id = &ngx_http_inverting_node_backend(node)->id;
+
+    for ( ;; ) {
+
+        p = (ngx_http_inverting_str_cmp(id,
+                                  &ngx_http_inverting_node_backend(temp)->id)
+             < 0)
+            ? &temp->left : &temp->right;
+
+        if (*p == sentinel) {
+            break;
+        }
+
+        temp = *p;
+    }
+
+    ngx_http_inverting_tree_link(p, temp, node, sentinel);
+}

@@ -1,0 +1,643 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_inverting_client.h"
+
+
+static ngx_int_t ngx_http_inverting_process_header(ngx_http_request_t *r);
+static ngx_int_t ngx_http_inverting_response_field(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_response_fields(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_response_length(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_response_push(ngx_http_request_t *r,
+    ngx_table_elt_t *field);
+static ngx_int_t ngx_http_inverting_response_accept(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_input_filter_chunked(
+    ngx_http_request_t *r, ngx_http_inverting_client_ctx_t *ctx,
+    u_char *pos, u_char *last);
+static ngx_int_t ngx_http_inverting_response_trailers(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_response_buf(ngx_http_request_t *r,
+    ngx_chain_t ***last, u_char *start, u_char *end);
+static ngx_int_t ngx_http_inverting_response_bad(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx, char *what, ngx_str_t *value);
+
+
+#define ngx_http_inverting_is(s, name)                                        \
+    ((s)->key.len == sizeof(name) - 1                                         \
+     && ngx_memcmp((s)->lowcase_key, name, sizeof(name) - 1) == 0)
+
+
+ngx_int_t
+ngx_http_inverting_process_status_line(ngx_http_request_t *r)
+{
+    size_t                            len;
+    ngx_int_t                         rc;
+    ngx_str_t                         line;
+    ngx_http_upstream_t              *u;
+    ngx_http_inverting_client_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+    u = r->upstream;
+
+    rc = ngx_http_parse_status_line(r, &u->buffer, &ctx->status);
+
+    if (rc == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    if (rc == NGX_ERROR) {
+        return ngx_http_inverting_response_bad(r, ctx, "no HTTP response",
+                                               NULL);
+    }
+
+    len = ctx->status.end - ctx->status.start;
+
+    line.data = ctx->status.start;
+    line.len = len;
+
+    if (!ngx_http_inverting_is_value(&line)) {
+        return ngx_http_inverting_response_bad(r, ctx,
+                                  "a control character in the status line",
+                                  NULL);
+    }
+
+    if (ctx->status.code < 200) {
+        return ngx_http_inverting_response_bad(r, ctx,
+                                  "a status that nobody asked for:", &line);
+    }
+
+    u->headers_in.status_n = ctx->status.code;
+
+    if (u->state) {
+        u->state->status = ctx->status.code;
+    }
+
+    u->headers_in.status_line.len = len;
+    u->headers_in.status_line.data = ngx_pnalloc(r->pool, len);
+    if (u->headers_in.status_line.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(u->headers_in.status_line.data, ctx->status.start, len);
+
+    if (ngx_array_init(&ctx->fields, r->pool, 16, sizeof(ngx_table_elt_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    u->process_header = ngx_http_inverting_process_header;
+
+    return ngx_http_inverting_process_header(r);
+}
+
+
+static ngx_int_t
+ngx_http_inverting_process_header(ngx_http_request_t *r)
+{
+    ngx_int_t                         rc;
+    ngx_http_inverting_client_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+
+    for ( ;; ) {
+
+        rc = ngx_http_parse_header_line(r, &r->upstream->buffer, 1);
+
+        if (rc == NGX_OK) {
+
+            rc = ngx_http_inverting_response_field(r, ctx);
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
+
+            continue;
+        }
+
+        if (rc == NGX_HTTP_PARSE_HEADER_DONE) {
+
+            rc = ngx_http_inverting_response_fields(r, ctx);
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
+
+            return ngx_http_inverting_response_accept(r, ctx);
+        }
+
+        if (rc == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
+
+        return ngx_http_inverting_response_bad(r, ctx, "an invalid header",
+                                               NULL);
+    }
+}
+
+
+/* one line of the head, as nginx parsed it */
+
+static ngx_int_t
+ngx_http_inverting_response_field(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    ngx_str_t         name;
+    ngx_table_elt_t  *h;
+
+    h = ngx_array_push(&ctx->fields);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = r->header_hash;
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+
+    h->key.len = r->header_name_end - r->header_name_start;
+    h->value.len = r->header_end - r->header_start;
+
+    name.len = h->key.len;
+    name.data = r->header_name_start;
+
+    if (r->invalid_header || !ngx_http_inverting_is_token(&name)) {
+        return ngx_http_inverting_response_bad(r, ctx, "an invalid field:",
+                                               &name);
+    }
+
+    h->key.data = ngx_pnalloc(r->pool,
+                              h->key.len + 1 + h->value.len + 1 + h->key.len);
+    if (h->key.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->value.data = h->key.data + h->key.len + 1;
+    h->lowcase_key = h->value.data + h->value.len + 1;
+
+    ngx_memcpy(h->key.data, r->header_name_start, h->key.len);
+    h->key.data[h->key.len] = '\0';
+    ngx_memcpy(h->value.data, r->header_start, h->value.len);
+    h->value.data[h->value.len] = '\0';
+
+    ngx_strlow(h->lowcase_key, h->key.data, h->key.len);
+
+    if (!ngx_http_inverting_is_value(&h->value)) {
+        return ngx_http_inverting_response_bad(r, ctx,
+                                             "a control character in field",
+                                             &h->key);
+    }
+
+    return NGX_OK;
+}
+
+
+/* all of the head is there: what of it is for the client? */
+
+static ngx_int_t
+ngx_http_inverting_response_fields(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    ngx_int_t         rc;
+    ngx_str_t         name, *value;
+    ngx_uint_t        i;
+    ngx_array_t       connection;
+    ngx_table_elt_t  *h;
+
+    rc = ngx_http_inverting_response_length(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (ngx_array_init(&connection, r->pool, 1, sizeof(ngx_str_t)) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    h = ctx->fields.elts;
+
+    for (i = 0; i < ctx->fields.nelts; i++) {
+        if (ngx_http_inverting_is(&h[i], "connection")) {
+            value = ngx_array_push(&connection);
+            if (value == NULL) {
+                return NGX_ERROR;
+            }
+
+            *value = h[i].value;
+        }
+    }
+
+    for (i = 0; i < ctx->fields.nelts; i++) {
+        name.len = h[i].key.len;
+        name.data = h[i].lowcase_key;
+
+        /* backends are strangers: they don't steer nginx */
+
+        if (ngx_http_inverting_is_hop_by_hop(&name)
+            || (name.len >= sizeof("x-accel-") - 1
+                && ngx_memcmp(name.data, "x-accel-", sizeof("x-accel-") - 1)
+                   == 0)
+            || ngx_http_inverting_is(&h[i], "content-length")
+            || (connection.nelts
+                && ngx_http_inverting_has_token(&connection, &name)))
+        {
+            continue;
+        }
+
+        rc = ngx_http_inverting_response_push(r, &h[i]);
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* the framing, which is never copied */
+
+static ngx_int_t
+ngx_http_inverting_response_length(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    off_t                 length, n;
+    ngx_uint_t            i;
+    ngx_table_elt_t      *h;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+    h = ctx->fields.elts;
+    length = -1;
+
+    for (i = 0; i < ctx->fields.nelts; i++) {
+
+        if (ngx_http_inverting_is(&h[i], "transfer-encoding")) {
+
+            if (u->headers_in.chunked
+                || h[i].value.len != 7
+                || ngx_strncasecmp(h[i].value.data, (u_char *) "chunked", 7)
+                   != 0)
+            {
+                return ngx_http_inverting_response_bad(r, ctx,
+                                                       "Transfer-Encoding:",
+                                                       &h[i].value);
+            }
+
+            u->headers_in.chunked = 1;
+
+        } else if (ngx_http_inverting_is(&h[i], "content-length")) {
+
+            n = ngx_atoof(h[i].value.data, h[i].value.len);
+
+            if (n == NGX_ERROR || (length >= 0 && n != length)) {
+                return ngx_http_inverting_response_bad(r, ctx,
+                                                       "Content-Length:",
+                                                       &h[i].value);
+            }
+
+            length = n;
+        }
+    }
+
+    if (u->headers_in.chunked && length >= 0) {
+        return ngx_http_inverting_response_bad(r, ctx,
+                              "both Content-Length and Transfer-Encoding",
+                              NULL);
+    }
+
+    if (u->headers_in.status_n == NGX_HTTP_NO_CONTENT) {
+        length = -1;
+    }
+
+    u->headers_in.content_length_n = length;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_response_push(ngx_http_request_t *r,
+    ngx_table_elt_t *field)
+{
+    ngx_int_t                       rc;
+    ngx_table_elt_t                *h;
+    ngx_http_upstream_t            *u;
+    ngx_http_upstream_header_t     *hh;
+    ngx_http_upstream_main_conf_t  *umcf;
+
+    u = r->upstream;
+    umcf = ngx_http_get_module_main_conf(r, ngx_http_upstream_module);
+
+    h = ngx_list_push(&u->headers_in.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = *field;
+
+    hh = ngx_hash_find(&umcf->headers_in_hash, h->hash, h->lowcase_key,
+                       h->key.len);
+
+    if (hh) {
+        rc = hh->handler(r, h, hh->offset);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_response_accept(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    ngx_table_elt_t      *h;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (u->headers_in.server == NULL
+        && !(u->conf->intercept_errors
+             && u->headers_in.status_n >= NGX_HTTP_SPECIAL_RESPONSE))
+    {
+        /* nginx would say that it is the server; hash 0 is not sent */
+
+        h = ngx_pcalloc(r->pool, sizeof(ngx_table_elt_t));
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        r->headers_out.server = h;
+    }
+
+    if (u->headers_in.chunked) {
+        r->expect_trailers = 1;
+        ngx_http_inverting_chunked_init(&ctx->chunked, u->conf->buffer_size);
+    }
+
+    if (r->method == NGX_HTTP_HEAD
+        || u->headers_in.status_n == NGX_HTTP_NO_CONTENT
+        || u->headers_in.status_n == NGX_HTTP_NOT_MODIFIED
+        || u->headers_in.content_length_n == 0)
+    {
+        ctx->complete = 1;
+    }
+
+    ctx->accepted = 1;
+    ngx_http_inverting_accept(&ctx->end);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_inverting_input_filter_init(void *data)
+{
+    ngx_http_request_t *r = data;
+
+    ngx_http_upstream_t              *u;
+    ngx_http_inverting_client_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+    u = r->upstream;
+
+    if (ctx->complete) {
+        u->length = 0;
+
+    } else if (u->headers_in.chunked) {
+
+        /* until the last chunk */
+        u->length = 1;
+
+    } else {
+
+        /* -1: until the end */
+        u->length = u->headers_in.content_length_n;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_inverting_input_filter(void *data, ssize_t bytes)
+{
+    ngx_http_request_t *r = data;
+
+    u_char                           *pos;
+    ngx_buf_t                        *b;
+    ngx_chain_t                      *cl, **last;
+    ngx_http_upstream_t              *u;
+    ngx_http_inverting_client_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+    u = r->upstream;
+    b = &u->buffer;
+
+    pos = b->last;
+    b->last += bytes;
+
+    if (u->length == 0) {
+        return NGX_OK;
+    }
+
+    if (u->headers_in.chunked) {
+        return ngx_http_inverting_input_filter_chunked(r, ctx, pos, b->last);
+    }
+
+    if (u->length > 0 && bytes > u->length) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "backend \"%V\" sent more than its Content-Length",
+                      &ctx->vars.backend);
+        bytes = u->length;
+    }
+
+    for (cl = u->out_bufs, last = &u->out_bufs; cl; cl = cl->next) {
+        last = &cl->next;
+    }
+
+    if (ngx_http_inverting_response_buf(r, &last, pos, pos + bytes)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (u->length > 0) {
+        u->length -= bytes;
+
+        if (u->length == 0) {
+            ctx->complete = 1;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_input_filter_chunked(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx, u_char *pos, u_char *last)
+{
+    ngx_int_t             rc;
+    ngx_str_t             piece;
+    ngx_chain_t          *cl, **last_out;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    for (cl = u->out_bufs, last_out = &u->out_bufs; cl; cl = cl->next) {
+        last_out = &cl->next;
+    }
+
+    for ( ;; ) {
+
+        rc = ngx_http_inverting_chunked_parse(&ctx->chunked, r->pool, &pos,
+                                              last, &piece);
+
+        if (rc == NGX_OK) {
+
+            if (ngx_http_inverting_response_buf(r, &last_out, piece.data,
+                                                piece.data + piece.len)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+
+            continue;
+        }
+
+        if (rc == NGX_AGAIN) {
+            return NGX_OK;
+        }
+
+        if (rc == NGX_DONE
+            && ngx_http_inverting_response_trailers(r, ctx) == NGX_OK)
+        {
+            u->length = 0;
+            ctx->complete = 1;
+            return NGX_OK;
+        }
+
+        (void) ngx_http_inverting_response_bad(r, ctx,
+                                               "an invalid chunked body",
+                                               NULL);
+        return NGX_ERROR;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_inverting_response_trailers(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    size_t            offset;
+    u_char           *lowcase;
+    ngx_int_t         rc;
+    ngx_str_t         name, value, low;
+    ngx_table_elt_t  *h;
+
+    offset = 0;
+
+    for ( ;; ) {
+
+        rc = ngx_http_inverting_chunked_trailer(&ctx->chunked, &offset,
+                                                &name, &value);
+        if (rc != NGX_OK) {
+            return (rc == NGX_DONE) ? NGX_OK : NGX_ERROR;
+        }
+
+        lowcase = ngx_pnalloc(r->pool, name.len);
+        if (lowcase == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_strlow(lowcase, name.data, name.len);
+
+        low.data = lowcase;
+        low.len = name.len;
+
+        /* what would change the framing or the routing has no place here */
+
+        if (ngx_http_inverting_is_hop_by_hop(&low)
+            || (low.len == 14
+                && ngx_memcmp(lowcase, "content-length", 14) == 0)
+            || (low.len == 4 && ngx_memcmp(lowcase, "host", 4) == 0)
+            || (low.len >= 8 && ngx_memcmp(lowcase, "x-accel-", 8) == 0))
+        {
+            continue;
+        }
+
+        h = ngx_list_push(&r->headers_out.trailers);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        h->hash = 1;
+#if (nginx_version >= 1023000)
+        h->next = NULL;
+#endif
+        h->key = name;
+        h->value = value;
+        h->lowcase_key = lowcase;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_inverting_response_buf(ngx_http_request_t *r, ngx_chain_t ***last,
+    u_char *start, u_char *end)
+{
+    ngx_buf_t            *b;
+    ngx_chain_t          *cl;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    cl = ngx_chain_get_free_buf(r->pool, &u->free_bufs);
+    if (cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    b = cl->buf;
+
+    b->flush = 1;
+    b->memory = 1;
+    b->start = start;
+    b->pos = start;
+    b->last = end;
+    b->tag = u->output.tag;
+
+    **last = cl;
+    *last = &cl->next;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_response_bad(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx, char *what, ngx_str_t *value)
+{
+    static ngx_str_t  none = ngx_null_string;
+
+    ctx->bad = 1;
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "the agent of backend \"%V\" sent %s \"%V\"",
+                  &ctx->vars.backend, what, value ? value : &none);
+
+    return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+}

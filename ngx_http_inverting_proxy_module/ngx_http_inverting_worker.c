@@ -1,0 +1,757 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_channel.h>
+
+#include <sys/eventfd.h>
+
+#include "ngx_http_inverting_exchange.h"
+#include "ngx_http_inverting_random.h"
+#include "ngx_http_inverting_worker.h"
+
+
+#define NGX_HTTP_INVERTING_WORKERS_SIZE  (64 * 1024)
+
+/* milliseconds */
+#define NGX_HTTP_INVERTING_RESCAN        1000
+
+/* a process's start time is looked up in every so many'th rescan */
+#define NGX_HTTP_INVERTING_START_TIME    8
+
+
+typedef struct {
+    ngx_pid_t                        pid;          /* 0: free */
+    uint64_t                         start_time;   /* clock ticks since boot */
+    uint32_t                         generation;
+    uint32_t                         worker;
+    uint32_t                         exiting;
+} ngx_http_inverting_worker_slot_t;
+
+
+typedef struct {
+    uint32_t                         ready;        /* the eventfds were made */
+    uint32_t                         generation;
+    ngx_fd_t                         fds[NGX_HTTP_INVERTING_SLOTS];
+    ngx_http_inverting_worker_slot_t slots[NGX_HTTP_INVERTING_SLOTS];
+} ngx_http_inverting_workers_sh_t;
+
+
+static ngx_int_t ngx_http_inverting_worker_zone_init(ngx_shm_zone_t *shm_zone,
+    void *data);
+static ngx_uint_t ngx_http_inverting_worker_claim(ngx_cycle_t *cycle);
+static void ngx_http_inverting_worker_attach(ngx_http_inverting_zone_t *zone,
+    uint32_t generation);
+static ngx_int_t ngx_http_inverting_worker_listen(ngx_cycle_t *cycle);
+static void ngx_http_inverting_worker_event(ngx_event_t *ev);
+static void ngx_http_inverting_worker_drain(ngx_http_inverting_zone_t *zone);
+static void ngx_http_inverting_worker_wake(ngx_http_inverting_zone_t *zone,
+    ngx_uint_t bit);
+static void ngx_http_inverting_worker_signal(ngx_http_inverting_zone_t *zone,
+    ngx_uint_t slot, ngx_uint_t bit);
+static void ngx_http_inverting_worker_post(ngx_http_inverting_end_t *end,
+    ngx_queue_t *queue);
+static void ngx_http_inverting_worker_rescan(ngx_event_t *ev);
+static void ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
+    ngx_uint_t start_time);
+static ngx_uint_t ngx_http_inverting_worker_is_dead(
+    ngx_http_inverting_worker_slot_t *slot, ngx_uint_t start_time);
+static uint64_t ngx_http_inverting_worker_start_time(ngx_pid_t pid);
+
+
+static ngx_http_inverting_workers_sh_t  *ngx_http_inverting_workers;
+static ngx_slab_pool_t                  *ngx_http_inverting_workers_pool;
+static ngx_array_t                      *ngx_http_inverting_worker_zones;
+static ngx_uint_t                        ngx_http_inverting_worker_slot;
+static ngx_connection_t                 *ngx_http_inverting_worker_conn;
+static ngx_http_inverting_exiting_pt     ngx_http_inverting_worker_exiting;
+
+/* for debug messages of timers, which want a descriptor */
+static ngx_connection_t                  ngx_http_inverting_worker_dumb;
+
+
+ngx_shm_zone_t *
+ngx_http_inverting_worker_add_zone(ngx_conf_t *cf, void *tag)
+{
+    ngx_shm_zone_t    *shm_zone;
+
+    static ngx_str_t   name = ngx_string("inverting_proxy_workers");
+
+    shm_zone = ngx_shared_memory_add(cf, &name,
+                                     NGX_HTTP_INVERTING_WORKERS_SIZE, tag);
+    if (shm_zone == NULL) {
+        return NULL;
+    }
+
+    shm_zone->init = ngx_http_inverting_worker_zone_init;
+
+    return shm_zone;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_worker_zone_init(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_slab_pool_t                  *shpool;
+    ngx_http_inverting_workers_sh_t  *sh;
+
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (data || shm_zone->shm.exists) {
+        shm_zone->data = shpool->data;
+        return NGX_OK;
+    }
+
+    sh = ngx_slab_calloc(shpool, sizeof(ngx_http_inverting_workers_sh_t));
+    if (sh == NULL) {
+        return NGX_ERROR;
+    }
+
+    shpool->data = sh;
+    shm_zone->data = sh;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_inverting_worker_init_module(ngx_cycle_t *cycle,
+    ngx_shm_zone_t *workers)
+{
+    ngx_uint_t                        i;
+    ngx_http_inverting_workers_sh_t  *sh;
+
+    sh = workers->data;
+
+    if (ngx_test_config || sh->ready) {
+        return NGX_OK;
+    }
+
+    /*
+     * They outlive every configuration, and have to be there before the first
+     * worker is: only then do all workers have them under the same number.
+     */
+
+    for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
+
+        sh->fds[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+
+        if (sh->fds[i] == -1) {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
+                          "eventfd() failed: the inverting proxy needs %d "
+                          "descriptors in the master process",
+                          NGX_HTTP_INVERTING_SLOTS);
+
+            while (i--) {
+                (void) close(sh->fds[i]);
+            }
+
+            return NGX_ERROR;
+        }
+    }
+
+    sh->ready = 1;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_inverting_worker_init_process(ngx_cycle_t *cycle,
+    ngx_shm_zone_t *workers, ngx_array_t *zones)
+{
+    size_t                      size;
+    uint32_t                    generation;
+    ngx_uint_t                  i;
+    ngx_http_inverting_zone_t  *zone, **zonep;
+
+    ngx_http_inverting_random_init();
+
+    ngx_http_inverting_workers = workers->data;
+    ngx_http_inverting_workers_pool = (ngx_slab_pool_t *) workers->shm.addr;
+    ngx_http_inverting_worker_zones = zones;
+    ngx_http_inverting_worker_dumb.fd = -1;
+
+    ngx_http_inverting_worker_slot = ngx_http_inverting_worker_claim(cycle);
+
+    if (ngx_http_inverting_worker_slot == NGX_HTTP_INVERTING_NONE) {
+        ngx_log_error(NGX_LOG_CRIT, cycle->log, 0,
+                      "all %d worker slots are taken: "
+                      "this worker serves without the inverting proxy",
+                      NGX_HTTP_INVERTING_SLOTS);
+        return NGX_OK;
+    }
+
+    if (ngx_http_inverting_worker_listen(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    i = ngx_http_inverting_worker_slot;
+    generation = ngx_http_inverting_workers->slots[i].generation;
+
+    zonep = zones->elts;
+
+    for (i = 0; i < zones->nelts; i++) {
+        zone = zonep[i];
+
+        size = zone->sh->ntxs * NGX_HTTP_INVERTING_ROLES
+               * sizeof(ngx_http_inverting_end_t *);
+
+        zone->ends = ngx_pcalloc(cycle->pool, size);
+        if (zone->ends == NULL) {
+            return NGX_ERROR;
+        }
+
+        size = zone->sh->nreceivers * sizeof(ngx_http_inverting_end_t *);
+
+        zone->pollers = ngx_pcalloc(cycle->pool, size);
+        if (zone->pollers == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_http_inverting_worker_attach(zone, generation);
+
+        zone->rescan.handler = ngx_http_inverting_worker_rescan;
+        zone->rescan.data = &ngx_http_inverting_worker_dumb;
+        zone->rescan.log = cycle->log;
+        zone->rescan.cancelable = 1;
+
+        ngx_add_timer(&zone->rescan, NGX_HTTP_INVERTING_RESCAN);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_inverting_worker_claim(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                         i;
+    ngx_http_inverting_workers_sh_t   *sh;
+    ngx_http_inverting_worker_slot_t  *slot;
+
+    sh = ngx_http_inverting_workers;
+
+    ngx_shmtx_lock(&ngx_http_inverting_workers_pool->mutex);
+
+    for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
+        slot = &sh->slots[i];
+
+        if (slot->pid && !ngx_http_inverting_worker_is_dead(slot, 1)) {
+            continue;
+        }
+
+        slot->pid = ngx_pid;
+        slot->start_time = ngx_http_inverting_worker_start_time(ngx_pid);
+        slot->worker = ngx_worker;
+        slot->exiting = 0;
+        slot->generation = ++sh->generation;
+
+        break;
+    }
+
+    ngx_shmtx_unlock(&ngx_http_inverting_workers_pool->mutex);
+
+    return (i < NGX_HTTP_INVERTING_SLOTS) ? i : NGX_HTTP_INVERTING_NONE;
+}
+
+
+/* makes the zone's slot ours, and cleans up after whoever had it */
+
+static void
+ngx_http_inverting_worker_attach(ngx_http_inverting_zone_t *zone,
+    uint32_t generation)
+{
+    size_t                           words;
+    ngx_uint_t                       n;
+    ngx_http_inverting_zone_slot_t  *slot;
+
+    n = ngx_http_inverting_worker_slot;
+    slot = &zone->slots[n];
+
+    words = zone->sh->nwords + zone->sh->nsummary;
+
+    ngx_http_inverting_lock(zone);
+
+    if (slot->generation) {
+        ngx_http_inverting_slot_recover_locked(zone, n);
+    }
+
+    slot->generation = generation;
+    slot->signaled = 0;
+
+    ngx_memzero(zone->bits + n * words, words * sizeof(uint64_t));
+
+    zone->slot = n;
+
+    ngx_http_inverting_unlock(zone);
+
+    ngx_http_inverting_worker_bury(zone, 1);
+}
+
+
+static ngx_int_t
+ngx_http_inverting_worker_listen(ngx_cycle_t *cycle)
+{
+    ngx_fd_t           fd;
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    fd = ngx_http_inverting_workers->fds[ngx_http_inverting_worker_slot];
+
+    c = ngx_get_connection(fd, cycle->log);
+    if (c == NULL) {
+        return NGX_ERROR;
+    }
+
+    rev = c->read;
+
+    c->log = cycle->log;
+    rev->log = cycle->log;
+    c->write->log = cycle->log;
+
+    /* not a socket left open; and to be told when the shutdown begins */
+    rev->channel = 1;
+    c->write->channel = 1;
+    c->idle = 1;
+
+    rev->handler = ngx_http_inverting_worker_event;
+
+    if (ngx_add_event(rev, NGX_READ_EVENT, 0) == NGX_ERROR) {
+        ngx_free_connection(c);
+        c->fd = (ngx_socket_t) -1;
+        return NGX_ERROR;
+    }
+
+    ngx_http_inverting_worker_conn = c;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_inverting_worker_exit_process(void)
+{
+    ngx_uint_t                         i, n;
+    ngx_http_inverting_zone_t         *zone, **zonep;
+    ngx_http_inverting_worker_slot_t  *slot;
+
+    n = ngx_http_inverting_worker_slot;
+
+    if (ngx_http_inverting_worker_zones == NULL
+        || n == NGX_HTTP_INVERTING_NONE)
+    {
+        return;
+    }
+
+    zonep = ngx_http_inverting_worker_zones->elts;
+
+    for (i = 0; i < ngx_http_inverting_worker_zones->nelts; i++) {
+        zone = zonep[i];
+
+        if (zone->slot == NGX_HTTP_INVERTING_NONE) {
+            continue;
+        }
+
+        ngx_http_inverting_lock(zone);
+
+        ngx_http_inverting_slot_recover_locked(zone, n);
+        zone->slots[n].generation = 0;
+
+        ngx_http_inverting_unlock(zone);
+
+        zone->slot = NGX_HTTP_INVERTING_NONE;
+    }
+
+    ngx_shmtx_lock(&ngx_http_inverting_workers_pool->mutex);
+
+    slot = &ngx_http_inverting_workers->slots[n];
+    slot->pid = 0;
+
+    ngx_shmtx_unlock(&ngx_http_inverting_workers_pool->mutex);
+}
+
+
+static void
+ngx_http_inverting_worker_event(ngx_event_t *ev)
+{
+    ssize_t                      n;
+    uint64_t                     count;
+    ngx_uint_t                   i;
+    ngx_connection_t            *c;
+    ngx_http_inverting_zone_t  **zone;
+
+    c = ev->data;
+    zone = ngx_http_inverting_worker_zones->elts;
+
+    if (c->close) {
+
+        /* ngx_close_idle_connections(): graceful shutdown begins */
+
+        c->close = 0;
+
+        i = ngx_http_inverting_worker_slot;
+        ngx_http_inverting_workers->slots[i].exiting = 1;
+
+        for (i = 0; i < ngx_http_inverting_worker_zones->nelts; i++) {
+            ngx_http_inverting_worker_exiting(zone[i]);
+        }
+
+        return;
+    }
+
+    n = read(c->fd, &count, sizeof(uint64_t));
+
+    if (n == -1 && ngx_errno != NGX_EAGAIN) {
+        ngx_log_error(NGX_LOG_ALERT, ev->log, ngx_errno,
+                      "read() from eventfd failed");
+    }
+
+    for (i = 0; i < ngx_http_inverting_worker_zones->nelts; i++) {
+        ngx_http_inverting_worker_drain(zone[i]);
+    }
+}
+
+
+static void
+ngx_http_inverting_worker_drain(ngx_http_inverting_zone_t *zone)
+{
+    uint64_t                       *summary, *words, map, word;
+    ngx_uint_t                      i, n, bit;
+    ngx_http_inverting_zone_sh_t   *sh;
+
+    sh = zone->sh;
+
+    summary = zone->bits + zone->slot * (sh->nwords + sh->nsummary);
+    words = summary + sh->nsummary;
+
+    /* before the bits are read: what comes later signals again */
+    (void) __atomic_exchange_n(&zone->slots[zone->slot].signaled, 0,
+                               __ATOMIC_SEQ_CST);
+
+    for (i = 0; i < sh->nsummary; i++) {
+
+        if (__atomic_load_n(&summary[i], __ATOMIC_RELAXED) == 0) {
+            continue;
+        }
+
+        map = __atomic_exchange_n(&summary[i], 0, __ATOMIC_SEQ_CST);
+
+        for ( /* void */ ; map; map &= map - 1) {
+            n = i * 64 + __builtin_ctzll(map);
+
+            word = __atomic_exchange_n(&words[n], 0, __ATOMIC_SEQ_CST);
+
+            for ( /* void */ ; word; word &= word - 1) {
+                bit = n * 64 + __builtin_ctzll(word);
+                ngx_http_inverting_worker_wake(zone, bit);
+            }
+        }
+    }
+}
+
+
+static void
+ngx_http_inverting_worker_wake(ngx_http_inverting_zone_t *zone, ngx_uint_t bit)
+{
+    ngx_uint_t                  i;
+    ngx_http_inverting_end_t  **end;
+
+    if (bit >= zone->sh->ntxs) {
+        ngx_http_inverting_worker_post(zone->pollers[bit - zone->sh->ntxs],
+                                       &ngx_posted_events);
+        return;
+    }
+
+    end = &zone->ends[bit * NGX_HTTP_INVERTING_ROLES];
+
+    for (i = 0; i < NGX_HTTP_INVERTING_ROLES; i++) {
+        ngx_http_inverting_worker_post(end[i], &ngx_posted_events);
+    }
+}
+
+
+static void
+ngx_http_inverting_worker_post(ngx_http_inverting_end_t *end,
+    ngx_queue_t *queue)
+{
+    if (end && !end->event.posted) {
+        ngx_post_event(&end->event, queue);
+    }
+}
+
+
+void
+ngx_http_inverting_notify_tx(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t role)
+{
+    uint32_t    slot;
+    ngx_uint_t  n;
+
+    slot = __atomic_load_n(&t->slot[role], __ATOMIC_ACQUIRE);
+
+    if (slot == NGX_HTTP_INVERTING_NONE) {
+        return;
+    }
+
+    n = ngx_http_inverting_tx_index(zone, t);
+
+    if (slot == zone->slot) {
+
+        /* the next turn of the loop, or one stream could stall all others */
+
+        ngx_http_inverting_worker_post(
+                             zone->ends[n * NGX_HTTP_INVERTING_ROLES + role],
+                             &ngx_posted_next_events);
+        return;
+    }
+
+    ngx_http_inverting_worker_signal(zone, slot, n);
+}
+
+
+void
+ngx_http_inverting_notify_receiver(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_receiver_t *receiver)
+{
+    ngx_uint_t  n;
+
+    n = receiver - zone->receivers;
+
+    if (receiver->slot == zone->slot) {
+        ngx_http_inverting_worker_post(zone->pollers[n],
+                                       &ngx_posted_next_events);
+        return;
+    }
+
+    ngx_http_inverting_worker_signal(zone, receiver->slot,
+                                     zone->sh->ntxs + n);
+}
+
+
+static void
+ngx_http_inverting_worker_signal(ngx_http_inverting_zone_t *zone,
+    ngx_uint_t slot, ngx_uint_t bit)
+{
+    uint64_t                       *summary, *words, one;
+    ngx_uint_t                      n;
+    ngx_http_inverting_zone_sh_t   *sh;
+
+    sh = zone->sh;
+    one = 1;
+    n = bit / 64;
+
+    summary = zone->bits + slot * (sh->nwords + sh->nsummary);
+    words = summary + sh->nsummary;
+
+    (void) __atomic_fetch_or(&words[n], one << (bit % 64), __ATOMIC_SEQ_CST);
+    (void) __atomic_fetch_or(&summary[n / 64], one << (n % 64),
+                             __ATOMIC_SEQ_CST);
+
+    if (__atomic_exchange_n(&zone->slots[slot].signaled, 1, __ATOMIC_SEQ_CST)
+        == 0)
+    {
+        /* a full counter is as good: it will be read */
+
+        if (write(ngx_http_inverting_workers->fds[slot], &one,
+                  sizeof(uint64_t))
+            == -1
+            && ngx_errno != NGX_EAGAIN)
+        {
+            ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_errno,
+                          "write() to eventfd failed");
+        }
+    }
+}
+
+
+void
+ngx_http_inverting_worker_live(ngx_http_inverting_zone_t *zone, ngx_int_t n)
+{
+    zone->live += n;
+
+    /*
+     * An exiting worker goes as soon as only cancelable timers are left; this
+     * one always is, and so can hold it back.
+     */
+    zone->rescan.cancelable = (zone->live == 0);
+}
+
+
+static void
+ngx_http_inverting_worker_rescan(ngx_event_t *ev)
+{
+    ngx_uint_t                   i, n;
+    ngx_http_inverting_zone_t   *zone;
+
+    static ngx_uint_t            turn;
+
+    zone = (ngx_http_inverting_zone_t *)
+               ((u_char *) ev - offsetof(ngx_http_inverting_zone_t, rescan));
+
+    ngx_http_inverting_worker_bury(zone,
+                                 turn++ % NGX_HTTP_INVERTING_START_TIME == 0);
+
+    /* a writer may have died between setting a bit and signaling it */
+
+    n = zone->sh->nsummary;
+
+    for (i = 0; i < n; i++) {
+        (void) __atomic_fetch_or(zone->bits
+                                 + zone->slot * (zone->sh->nwords + n) + i,
+                                 (uint64_t) -1 >> ((i + 1 < n)
+                                  ? 0 : 63 - (zone->sh->nwords - 1) % 64),
+                                 __ATOMIC_SEQ_CST);
+    }
+
+    ngx_http_inverting_worker_drain(zone);
+
+    ngx_http_inverting_rescan(zone);
+
+    ngx_add_timer(ev, NGX_HTTP_INVERTING_RESCAN);
+}
+
+
+/* takes back what dead workers held in this zone */
+
+static void
+ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
+    ngx_uint_t start_time)
+{
+    uint32_t                           generation;
+    ngx_uint_t                         i;
+    ngx_http_inverting_worker_slot_t  *slot;
+
+    for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
+
+        generation = zone->slots[i].generation;
+
+        if (generation == 0 || i == zone->slot) {
+            continue;
+        }
+
+        slot = &ngx_http_inverting_workers->slots[i];
+
+        if (slot->generation == generation
+            && slot->pid
+            && !ngx_http_inverting_worker_is_dead(slot, start_time))
+        {
+            continue;
+        }
+
+        ngx_http_inverting_lock(zone);
+
+        if (zone->slots[i].generation == generation) {
+            ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
+                          "zone \"%V\": taking back what worker slot %ui held",
+                          &zone->name, i);
+
+            ngx_http_inverting_slot_recover_locked(zone, i);
+            zone->slots[i].generation = 0;
+        }
+
+        ngx_http_inverting_unlock(zone);
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_inverting_worker_is_dead(ngx_http_inverting_worker_slot_t *slot,
+    ngx_uint_t start_time)
+{
+    /* EPERM: the number is a stranger's by now */
+
+    if (slot->pid != ngx_pid && kill(slot->pid, 0) == -1) {
+        return 1;
+    }
+
+    if (!start_time) {
+        return 0;
+    }
+
+    return ngx_http_inverting_worker_start_time(slot->pid)
+           != slot->start_time;
+}
+
+
+/* 0: there is no such process, or it is a zombie */
+
+static uint64_t
+ngx_http_inverting_worker_start_time(ngx_pid_t pid)
+{
+    u_char     *p, *last, path[sizeof("/proc//stat") + NGX_INT64_LEN];
+    u_char      buf[1024];
+    ssize_t     n;
+    uint64_t    value;
+    ngx_fd_t    fd;
+    ngx_uint_t  field;
+
+    ngx_sprintf(path, "/proc/%P/stat%Z", pid);
+
+    fd = ngx_open_file(path, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+    if (fd == NGX_INVALID_FILE) {
+        return 0;
+    }
+
+    n = ngx_read_fd(fd, buf, sizeof(buf) - 1);
+
+    (void) ngx_close_file(fd);
+
+    if (n <= 0) {
+        return 0;
+    }
+
+    buf[n] = '\0';
+    last = buf + n;
+
+    /* the second field is the name, in parentheses that it may have as well */
+
+    for (p = last; p > buf && *p != ')'; p--) { /* void */ }
+
+    if (p + 2 >= last || p[2] == 'Z' || p[2] == 'X') {
+        return 0;
+    }
+
+    for (field = 2; field < 22 && p < last; p++) {
+        if (*p == ' ') {
+            field++;
+        }
+    }
+
+    value = 0;
+
+    while (p < last && *p >= '0' && *p <= '9') {
+        value = value * 10 + (*p++ - '0');
+    }
+
+    return value;
+}
+
+
+void
+ngx_http_inverting_worker_on_exiting(ngx_http_inverting_exiting_pt handler)
+{
+    ngx_http_inverting_worker_exiting = handler;
+}
+
+
+void
+ngx_http_inverting_worker_each(ngx_http_inverting_worker_add_pt add,
+    void *data)
+{
+    ngx_uint_t                         i;
+    ngx_http_inverting_worker_slot_t  *slot;
+
+    for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
+        slot = &ngx_http_inverting_workers->slots[i];
+
+        if (slot->pid && !ngx_http_inverting_worker_is_dead(slot, 1)) {
+            add(data, i, slot->pid, slot->worker, slot->exiting);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#ifndef _NGX_HTTP_INVERTING_WORKER_H_INCLUDED_
+#define _NGX_HTTP_INVERTING_WORKER_H_INCLUDED_
+
+
+#include "ngx_http_inverting_zone.h"
+
+
+/*
+ * Worker processes, and how they wake each other.
+ *
+ * A zone of our own, "inverting_proxy_workers", has a slot for each worker
+ * that serves, and the numbers of the eventfds, which the master made before
+ * any fork.  A worker is its slot and the slot's generation.
+ *
+ * In each zone every slot has a bitmap with a bit for each transaction and for
+ * each receiver.  To notify is to set a bit and, if the slot was not signaled
+ * yet, to write its eventfd; within one worker it is posting an event.  It is
+ * idempotent, so nothing breaks when a worker dies half-way, and a bit that got
+ * lost is found by the rescan, once a second.
+ */
+
+
+/* adds the workers' zone to the cycle; NULL: an error was logged */
+ngx_shm_zone_t *ngx_http_inverting_worker_add_zone(ngx_conf_t *cf, void *tag);
+
+/* in the master, once the configuration is accepted: makes the eventfds */
+ngx_int_t ngx_http_inverting_worker_init_module(ngx_cycle_t *cycle,
+    ngx_shm_zone_t *workers);
+
+/*
+ * In a worker: claims a slot, cleans up after dead ones, listens.  The zones
+ * are "zones", an array of ngx_http_inverting_zone_t *.  If it can't have a
+ * slot, that is logged, and zone->slot stays NONE: the worker then serves
+ * without the zones.
+ */
+ngx_int_t ngx_http_inverting_worker_init_process(ngx_cycle_t *cycle,
+    ngx_shm_zone_t *workers, ngx_array_t *zones);
+void ngx_http_inverting_worker_exit_process(void);
+
+/* wakes the end that holds this role of the transaction, if any does */
+void ngx_http_inverting_notify_tx(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t role);
+
+/* wakes the poll that is this receiver */
+void ngx_http_inverting_notify_receiver(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_receiver_t *receiver);
+
+/* attached ends keep an exiting worker alive: "n" is 1 or -1 */
+void ngx_http_inverting_worker_live(ngx_http_inverting_zone_t *zone,
+    ngx_int_t n);
+
+/* calls handler(data) when this worker begins its graceful shutdown */
+typedef void (*ngx_http_inverting_exiting_pt)(ngx_http_inverting_zone_t *zone);
+void ngx_http_inverting_worker_on_exiting(
+    ngx_http_inverting_exiting_pt handler);
+
+/* workers as the status shows them: calls add(data, ...) for each live one */
+typedef void (*ngx_http_inverting_worker_add_pt)(void *data, ngx_uint_t slot,
+    ngx_pid_t pid, ngx_uint_t worker, ngx_uint_t exiting);
+void ngx_http_inverting_worker_each(ngx_http_inverting_worker_add_pt add,
+    void *data);
+
+
+#endif /* _NGX_HTTP_INVERTING_WORKER_H_INCLUDED_ */

@@ -1,0 +1,314 @@
+package InvertingProxy::Test::Rig;
+
+# Everything that one test, the demonstration or the benchmark has running: a
+# temporary folder, nginx, agents, backends.  It knows nothing of Test::More.
+#
+#   my $rig = InvertingProxy::Test::Rig->new;
+#   my $n = $rig->nginx(http => ...);           see Nginx.pm
+#   my $b = $rig->backend(sub { ... }, %opt);   see Backend.pm
+#   my $a = $rig->agent(backend => 'id', host => $b->address);
+#                                               see Agent.pm; wait => 0 does not
+#                                               wait until the proxy knows it
+#   my $p = $rig->peer(backend => 'id');        see Peer.pm
+#   my $p = $rig->stand_in(%opt);               a proxy in Perl, see Proxy.pm
+#   my $c = $rig->client;                       see Client.pm
+#   my $m = $rig->get('/path', %opt);           one request on its own connection
+#   my $s = $rig->status;                       see Status.pm
+#   $rig->wait_status(sub { $_[0]->waiting('id') == 1 }, $seconds)
+#   $rig->wait_idle($seconds)
+#   $rig->stop                                  returns what went wrong
+#   $rig->problems                              what the logs and reports say
+#
+# The first nginx is the one that the others talk to by themselves.
+# Environment: INVERTING_PROXY_BUILD (where module and agent are), _SLOW,
+# _PRELOAD, _VALGRIND, _LOG=debug, _KEEP=1 (leave the folder).
+
+use strict;
+use warnings;
+
+use Carp qw(croak);
+use Cwd qw(abs_path);
+use File::Temp ();
+
+use InvertingProxy::Test::Agent;
+use InvertingProxy::Test::Backend;
+use InvertingProxy::Test::Client;
+use InvertingProxy::Test::Nginx;
+use InvertingProxy::Test::Peer;
+use InvertingProxy::Test::Process;
+use InvertingProxy::Test::Proxy;
+use InvertingProxy::Test::Status;
+use InvertingProxy::Test::Util qw(waitfor slurp tail);
+
+
+sub new {
+    my ($class, %opt) = @_;
+
+    my $self = bless { nginx => [], agents => [], backends => [], owner => $$,
+                       %opt }, $class;
+
+    $ENV{INVERTING_PROXY_BUILD} =
+        abs_path($ENV{INVERTING_PROXY_BUILD} || 'build')
+        or croak 'there is no build folder: run "make"';
+
+    $self->{dir} = File::Temp::tempdir('inverting-proxy-XXXXXXXX', TMPDIR => 1);
+    $self->{keep} = $ENV{INVERTING_PROXY_KEEP};
+    InvertingProxy::Test::Process::guard("dir $self->{dir}") if !$self->{keep};
+
+    # Workers that have given up root write their reports here, too.
+    $self->{reports} = "$self->{dir}/reports";
+    mkdir($self->{reports});
+    chmod(01777, $self->{reports});
+
+    return $self;
+}
+
+
+sub dir { return $_[0]{dir} }
+
+
+sub _name {
+    my ($self, $kind) = @_;
+    return $kind . '-' . ++$self->{count}{$kind};
+}
+
+
+sub nginx {
+    my ($self, %opt) = @_;
+
+    return $self->{nginx}[0] if !%opt;
+
+    # On the list before it starts: its log is looked at even if it does not.
+    my $nginx = InvertingProxy::Test::Nginx->new(
+        dir => $self->{dir}, reports => $self->{reports},
+        name => $self->_name('nginx'), %opt, start => 0);
+
+    push @{$self->{nginx}}, $nginx;
+    $nginx->start if !defined $opt{start} || $opt{start};
+
+    return $nginx;
+}
+
+
+sub backend {
+    my ($self, $code, %opt) = @_;
+
+    my $backend = InvertingProxy::Test::Backend->new(
+        dir => $self->{dir}, name => $self->_name('backend'), code => $code,
+        %opt);
+
+    push @{$self->{backends}}, $backend;
+
+    return $backend;
+}
+
+
+sub stand_in {
+    my ($self, %opt) = @_;
+
+    my $proxy = InvertingProxy::Test::Proxy->new(
+        dir => $self->{dir}, name => $self->_name('proxy'), %opt);
+
+    push @{$self->{backends}}, $proxy;
+
+    return $proxy;
+}
+
+
+sub agent {
+    my ($self, %opt) = @_;
+
+    my $wait = defined $opt{wait} ? delete $opt{wait} : 1;
+
+    if (!exists $opt{proxy}) {
+        $opt{proxy} = 'http://127.0.0.1:' . $self->nginx->port . '/';
+    }
+
+    my $before = $wait && defined $opt{backend} && $self->{nginx}[0]
+                 && $self->_api ? $self->status->agents($opt{backend}) : undef;
+
+    my $agent = InvertingProxy::Test::Agent->new(
+        dir => $self->{dir}, reports => $self->{reports},
+        name => $self->_name('agent'), %opt);
+
+    push @{$self->{agents}}, $agent;
+
+    if (defined $before) {
+        waitfor(sub { !$agent->running
+                      || $self->status->agents($opt{backend}) > $before }, 15);
+
+        if ($self->status->agents($opt{backend}) <= $before) {
+            croak "$agent->{name} does not come up:\n", tail($agent->{log}, 20);
+        }
+    }
+
+    return $agent;
+}
+
+
+sub peer {
+    my ($self, %opt) = @_;
+
+    return InvertingProxy::Test::Peer->new(
+        ($opt{port} || $opt{unix} ? () : (port => $self->nginx->port)), %opt);
+}
+
+
+sub client {
+    my ($self, %opt) = @_;
+
+    return InvertingProxy::Test::Client->new(
+        ($opt{port} || $opt{unix} ? () : (port => $self->nginx->port)), %opt);
+}
+
+
+sub get {
+    my ($self, $target, %opt) = @_;
+
+    my %connection = map { $_ => delete $opt{$_} } grep { exists $opt{$_} }
+                     qw(host port unix tls timeout rcvbuf);
+    my $client = $self->client(%connection);
+
+    $opt{headers} = [ @{$opt{headers} || []}, 'Connection: close' ];
+    my $message = $client->get($target, %opt);
+    $client->close;
+
+    return $message;
+}
+
+
+sub _api {
+    my ($self, $nginx) = @_;
+
+    $nginx ||= $self->nginx;
+
+    return $nginx && $nginx->{module} ? $nginx->{api} : undef;
+}
+
+
+sub status {
+    my ($self, $nginx) = @_;
+
+    $nginx ||= $self->nginx;
+
+    return InvertingProxy::Test::Status->fetch(
+        port => $nginx->{api_port} || $nginx->port, api => $nginx->{api},
+        headers => $nginx->{api_headers});
+}
+
+
+sub wait_status {
+    my ($self, $code, $timeout) = @_;
+    return waitfor(sub { $code->($self->status) }, $timeout);
+}
+
+
+sub wait_idle {
+    my ($self, $timeout, $nginx) = @_;
+    return waitfor(sub { $self->status($nginx)->idle }, $timeout);
+}
+
+
+# Stops everything, in the order in which nobody misses anybody.
+
+sub stop {
+    my ($self) = @_;
+
+    my @wrong;
+
+    push @wrong, $_->stop for @{$self->{agents}};
+    push @wrong, $_->stop for grep { $_->{process} } @{$self->{nginx}};
+    $_->stop for @{$self->{backends}};
+
+    return @wrong;
+}
+
+
+# Gone, whatever it takes, and no questions asked.
+
+sub destroy {
+    my ($self) = @_;
+
+    return if $self->{owner} != $$ || $self->{destroyed}++;
+
+    for my $thing (@{$self->{agents}}, @{$self->{nginx}}, @{$self->{backends}})
+    {
+        my $process = $thing->process or next;
+        $process->signal_group('KILL');
+        $process->finish;
+    }
+
+    if (!$self->{keep}) {
+        system('rm', '-rf', '--', $self->{dir});
+    }
+
+    return;
+}
+
+
+sub problems {
+    my ($self) = @_;
+
+    return ((map { $_->problems } @{$self->{nginx}}), $self->reports);
+}
+
+
+# What sanitizers and valgrind have written; valgrind writes a file in any case.
+
+sub reports {
+    my ($self) = @_;
+
+    my @found;
+
+    for my $file (sort glob("$self->{reports}/*")) {
+        my $text = slurp($file);
+        next if $text eq '';
+
+        if ($file =~ m{/valgrind\.}) {
+            # Of an agent that was killed there is no summary, but what was
+            # found until then.
+            next if $text !~ /ERROR\ SUMMARY:\ [1-9]
+                              |Invalid\ (?:read|write|free)
+                              |Use\ of\ uninitialised | depends\ on\ uninit
+                              |points\ to\ (?:uninit|unaddr)
+                              |(?:definitely|indirectly)\ lost:\ [1-9]
+                              |Source\ and\ destination\ overlap/x;
+        }
+
+        $file =~ s{.*/}{};
+        push @found, "$file:\n$text";
+    }
+
+    return @found;
+}
+
+
+# For whoever has to find out why: the ends of all logs.
+
+sub tails {
+    my ($self, $lines) = @_;
+
+    my $text = '';
+
+    for my $file (map({ $_->{error_log}, $_->{stderr} } @{$self->{nginx}}),
+                  map({ $_->{log} } @{$self->{agents}}, @{$self->{backends}}))
+    {
+        my $tail = tail($file, $lines || 30);
+        next if $tail eq '';
+
+        (my $name = $file) =~ s{^\Q$self->{dir}\E/}{};
+        $text .= "---- the end of $name\n$tail";
+    }
+
+    return $text;
+}
+
+
+sub DESTROY {
+    my ($self) = @_;
+    local ($@, $?);
+    $self->destroy;
+}
+
+
+1;
