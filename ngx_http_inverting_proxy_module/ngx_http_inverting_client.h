@@ -52,6 +52,13 @@ typedef struct {
     ngx_array_t                      fields;       /* ngx_table_elt_t */
     ngx_http_inverting_chunked_t     chunked;
 
+    /* limit_rate, which upstream sets aside when it does not buffer */
+    size_t                           limit_rate;   /* bytes a second, 0: no */
+    size_t                           limit_rate_after;
+    off_t                            limit_read;
+    time_t                           limit_start;
+    ngx_event_t                      limit;
+
     unsigned                         connected:1;  /* upstream was told */
     unsigned                         in_frame:1;
     unsigned                         finished:1;   /* the request is written */

@@ -19,6 +19,9 @@ static ngx_uint_t ngx_http_inverting_peer_outcome(
     ngx_http_inverting_client_ctx_t *ctx, ngx_connection_t *c);
 static ssize_t ngx_http_inverting_peer_recv(ngx_connection_t *c, u_char *buf,
     size_t size);
+static size_t ngx_http_inverting_peer_limit(
+    ngx_http_inverting_client_ctx_t *ctx, size_t size);
+static void ngx_http_inverting_peer_limit_handler(ngx_event_t *ev);
 static ssize_t ngx_http_inverting_peer_recv_chain(ngx_connection_t *c,
     ngx_chain_t *cl, off_t limit);
 static ssize_t ngx_http_inverting_peer_send(ngx_connection_t *c, u_char *buf,
@@ -248,6 +251,10 @@ ngx_http_inverting_peer_free(ngx_peer_connection_t *pc, void *data,
                                  ngx_http_inverting_peer_outcome(ctx, c));
     }
 
+    if (ctx->limit.timer_set) {
+        ngx_del_timer(&ctx->limit);
+    }
+
     ctx->connection = NULL;
     pc->connection = NULL;
 
@@ -306,9 +313,20 @@ ngx_http_inverting_peer_recv(ngx_connection_t *c, u_char *buf, size_t size)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
 
+    if (ctx->limit_rate) {
+        size = ngx_http_inverting_peer_limit(ctx, size);
+
+        if (size == 0) {
+            rev->ready = 0;
+            rev->active = 1;
+            return NGX_AGAIN;
+        }
+    }
+
     n = ngx_http_inverting_pipe_recv(&ctx->end, buf, size);
 
     if (n > 0) {
+        ctx->limit_read += n;
         return n;
     }
 
@@ -341,6 +359,47 @@ ngx_http_inverting_peer_recv(ngx_connection_t *c, u_char *buf, size_t size)
     rev->error = 1;
 
     return NGX_ERROR;
+}
+
+
+/* as ngx_http_write_filter() does; 0: not before the timer expires */
+
+static size_t
+ngx_http_inverting_peer_limit(ngx_http_inverting_client_ctx_t *ctx,
+    size_t size)
+{
+    off_t  limit;
+
+    limit = (off_t) ctx->limit_rate * (ngx_time() - ctx->limit_start + 1)
+            - (ctx->limit_read - (off_t) ctx->limit_rate_after);
+
+    if (limit > 0) {
+        return ngx_min((off_t) size, limit);
+    }
+
+    if (!ctx->limit.timer_set) {
+        ctx->limit.handler = ngx_http_inverting_peer_limit_handler;
+        ctx->limit.data = ctx->connection;
+        ctx->limit.log = ctx->connection->log;
+
+        ngx_add_timer(&ctx->limit,
+                      (ngx_msec_t) (-limit * 1000 / ctx->limit_rate + 1));
+    }
+
+    return 0;
+}
+
+
+static void
+ngx_http_inverting_peer_limit_handler(ngx_event_t *ev)
+{
+    ngx_connection_t *c = ev->data;
+
+    if (!c->read->ready) {
+        c->read->ready = 1;
+        c->read->active = 0;
+        ngx_post_event(c->read, &ngx_posted_events);
+    }
 }
 
 

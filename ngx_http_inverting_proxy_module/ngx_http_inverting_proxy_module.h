@@ -83,8 +83,8 @@ void ngx_http_inverting_agent_exiting(ngx_http_inverting_zone_t *zone);
 char *ngx_http_inverting_backend_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
-/* the zone of this name, or NULL */
-ngx_http_inverting_zone_t *ngx_http_inverting_zone_get(ngx_conf_t *cf,
+/* the zone of this name, which may be defined later; NULL: no memory */
+ngx_http_inverting_zone_t *ngx_http_inverting_use_zone(ngx_conf_t *cf,
     ngx_str_t *name);
 
 

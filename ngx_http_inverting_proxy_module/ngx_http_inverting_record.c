@@ -103,11 +103,8 @@ ngx_http_inverting_backend_directive(ngx_conf_t *cf, ngx_command_t *cmd,
 
     value = cf->args->elts;
 
-    zone = ngx_http_inverting_zone_get(cf, &value[1]);
+    zone = ngx_http_inverting_use_zone(cf, &value[1]);
     if (zone == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "zone \"%V\" is unknown: \"inverting_proxy_zone\" "
-                           "must come before \"%V\"", &value[1], &cmd->name);
         return NGX_CONF_ERROR;
     }
 

@@ -364,8 +364,9 @@ static ngx_int_t
 ngx_http_inverting_response_accept(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
-    ngx_table_elt_t      *h;
-    ngx_http_upstream_t  *u;
+    ngx_table_elt_t           *h;
+    ngx_http_upstream_t       *u;
+    ngx_http_core_loc_conf_t  *clcf;
 
     u = r->upstream;
 
@@ -394,6 +395,21 @@ ngx_http_inverting_response_accept(ngx_http_request_t *r,
         || u->headers_in.content_length_n == 0)
     {
         ctx->complete = 1;
+    }
+
+    if (r == r->main) {
+        clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+        ctx->limit_rate = r->limit_rate_set
+                          ? r->limit_rate
+                          : ngx_http_complex_value_size(r, clcf->limit_rate,
+                                                        0);
+
+        ctx->limit_rate_after = r->limit_rate_after_set
+                                ? r->limit_rate_after
+                                : ngx_http_complex_value_size(r,
+                                                  clcf->limit_rate_after, 0);
+        ctx->limit_start = ngx_time();
     }
 
     ctx->accepted = 1;

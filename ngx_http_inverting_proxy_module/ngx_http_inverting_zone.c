@@ -45,44 +45,24 @@ static void ngx_http_inverting_zone_map(ngx_http_inverting_zone_t *zone,
     u_char *base);
 
 
-ngx_http_inverting_zone_t *
-ngx_http_inverting_zone_add(ngx_conf_t *cf, ngx_str_t *name, size_t size,
-    size_t registry_size, void *tag)
+ngx_int_t
+ngx_http_inverting_zone_add(ngx_conf_t *cf, ngx_http_inverting_zone_t *zone,
+    size_t size, size_t registry_size, void *tag)
 {
-    ngx_shm_zone_t             *shm_zone;
-    ngx_http_inverting_zone_t  *zone;
+    ngx_shm_zone_t  *shm_zone;
 
-    zone = ngx_pcalloc(cf->pool, sizeof(ngx_http_inverting_zone_t));
-    if (zone == NULL) {
-        return NULL;
-    }
-
-    shm_zone = ngx_shared_memory_add(cf, name, size, tag);
+    shm_zone = ngx_shared_memory_add(cf, &zone->name, size, tag);
     if (shm_zone == NULL) {
-        return NULL;
+        return NGX_ERROR;
     }
 
-    if (shm_zone->data) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "duplicate zone \"%V\"", name);
-        return NULL;
-    }
-
-    zone->name = *name;
     zone->registry_size = registry_size;
-    zone->slot = NGX_HTTP_INVERTING_NONE;
     zone->shm_zone = shm_zone;
-
-    zone->backends = ngx_array_create(cf->pool, 4,
-                                      sizeof(ngx_http_inverting_record_t));
-    if (zone->backends == NULL) {
-        return NULL;
-    }
 
     shm_zone->init = ngx_http_inverting_zone_init;
     shm_zone->data = zone;
 
-    return zone;
+    return NGX_OK;
 }
 
 

@@ -237,8 +237,9 @@ typedef struct ngx_http_inverting_end_s  ngx_http_inverting_end_t;
 
 struct ngx_http_inverting_zone_s {
     ngx_str_t                        name;
+    ngx_str_t                        directive;     /* the first to name it */
     size_t                           registry_size;
-    ngx_shm_zone_t                  *shm_zone;
+    ngx_shm_zone_t                  *shm_zone;      /* NULL: undefined yet */
     ngx_slab_pool_t                 *shpool;
 
     /* in shared memory, at the same address in all processes */
@@ -283,9 +284,10 @@ struct ngx_http_inverting_end_s {
 };
 
 
-/* adds the zone to the cycle; size is checked; NULL: an error was logged */
-ngx_http_inverting_zone_t *ngx_http_inverting_zone_add(ngx_conf_t *cf,
-    ngx_str_t *name, size_t size, size_t registry_size, void *tag);
+/* adds the zone to the cycle; sizes are checked; errors are logged */
+ngx_int_t ngx_http_inverting_zone_add(ngx_conf_t *cf,
+    ngx_http_inverting_zone_t *zone, size_t size, size_t registry_size,
+    void *tag);
 
 /*
  * Takes the zone's lock; if a change was cut short, everything derived is

@@ -33,7 +33,8 @@ my @good = (
       'inverting_proxy_agent main; inverting_proxy_agent_user $remote_user;' ],
     [ 'the API', $zone, 'inverting_proxy_api main;' ],
     [ 'the API with writing', $zone, 'inverting_proxy_api main write=on;' ],
-    [ 'a backend', "$zone inverting_proxy_backend main b end_user=allUsers;",
+    [ 'a backend', "$zone inverting_proxy_backend main b "
+      . "end_user=allUsers backend_user=me;",
       '' ],
     [ 'a backend with everything',
       "$zone inverting_proxy_backend main b end_user=me prefix=/a prefix=/b "

@@ -1,0 +1,75 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#ifndef _NGX_HTTP_INVERTING_QUEUE_H_INCLUDED_
+#define _NGX_HTTP_INVERTING_QUEUE_H_INCLUDED_
+
+
+#include "ngx_http_inverting_zone.h"
+
+
+/*
+ * What the exchange's own files share: ..._exchange.c has transactions and
+ * their ends, ..._queue.c who gets them and their IDs, ..._recovery.c what is
+ * done after a worker's death.  All but the first want the zone's lock held.
+ */
+
+
+/* the handler of every end's event */
+void ngx_http_inverting_end_event(ngx_event_t *ev);
+
+/*
+ * The end of this role is given up, by its owner or because its owner died;
+ * the last one frees the transaction.
+ */
+void ngx_http_inverting_detach_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t role, ngx_uint_t outcome);
+
+/*
+ * No byte of a response has come, and none will from this agent: offers the
+ * transaction again if that can do no harm, else it fails.
+ */
+void ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t);
+
+/* the transaction has come to its end, whatever its state; all are told */
+void ngx_http_inverting_end_tx_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t outcome);
+
+/*
+ * Gives a transaction, which counts as waiting, to a receiver, or puts it into
+ * the queue, at its front or its back.
+ */
+void ngx_http_inverting_place_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t front);
+
+/* into the queue of its backend */
+void ngx_http_inverting_enqueue_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t front);
+
+/* out of its backend's queue; counts and state are the caller's */
+void ngx_http_inverting_dequeue_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t);
+
+/* by the ID that an agent sent; NULL: this backend has none such */
+ngx_http_inverting_tx_t *ngx_http_inverting_find_locked(
+    ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, ngx_str_t *id);
+
+/* so that it is found by its ID, or no more */
+void ngx_http_inverting_remember_id_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t);
+void ngx_http_inverting_forget_id_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t);
+
+/* a receiver into its backend's list; out of it, and free */
+void ngx_http_inverting_link_receiver_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_receiver_t *rcv);
+void ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_receiver_t *rcv);
+
+
+#endif /* _NGX_HTTP_INVERTING_QUEUE_H_INCLUDED_ */
