@@ -41,7 +41,7 @@ struct forward {
     bool post_opened;
     bool post_over;
     bool to_head;  /* the method is HEAD */
-    bool has_body; /* the response */
+    bool chunked; /* the body of the response, as it is posted */
     bool answered; /* a head was posted */
     bool timed_out;
     bool ended;
@@ -215,7 +215,7 @@ static void on_backend_head(void *arg, const struct head *head)
 
     f->answered = true;
     f->status = head->status;
-    f->has_body = response_has_body(head->status, f->to_head);
+    f->chunked = response_is_chunked(head, f->to_head);
 
     response_head(&text, head, f->to_head);
     part = (struct span) {buf_ptr(&text), buf_len(&text)};
@@ -228,9 +228,16 @@ static void on_backend_data(void *arg, const char *p, size_t n)
 {
     struct forward *f = arg;
     char line[CHUNK_HEADER_MAX];
-    struct span parts[3] = {{line, chunk_header(line, n)}, {p, n}, SPAN("\r\n")};
+    struct span parts[3] = {
+        {line, chunk_header(line, n)}, {p, n}, SPAN("\r\n")
+    };
 
-    post_write(&f->post, parts, 3);
+    if (f->chunked) {
+        post_write(&f->post, parts, 3);
+
+    } else {
+        post_write(&f->post, &parts[1], 1);
+    }
 
     if (f->backend != NULL && post_pending(&f->post) > EXCHANGE_HIGH_WATER) {
         exchange_pause(f->backend, true);
@@ -290,7 +297,7 @@ static void on_backend_done(void *arg, const struct exchange_end *e)
         log_info("the backend can be reached again");
     }
 
-    if (f->has_body) {
+    if (f->chunked) {
         response_last_chunk(&text, e->trailers, e->ntrailers);
         part = (struct span) {buf_ptr(&text), buf_len(&text)};
         post_write(&f->post, &part, 1);
@@ -596,7 +603,8 @@ static void on_fetch_done(void *arg, const struct exchange_end *e)
         cut(f, "not wanted any more");
 
     } else if (e->result != EXCHANGE_OK || f->fetch_status >= 500) {
-        fetch_again(f, e->result != EXCHANGE_OK ? e->why : "error of the proxy");
+        fetch_again(f, e->result != EXCHANGE_OK ? e->why
+                                                : "error of the proxy");
 
     } else {
         log_invalid("its head is not whole");

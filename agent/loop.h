@@ -32,7 +32,7 @@ struct watch {
     bool freed;
 };
 
-#define LOOP_SCRATCH (256 * 1024)
+#define LOOP_SCRATCH (128 * 1024)
 
 struct loop {
     uv_loop_t uv;

@@ -108,8 +108,8 @@ static void init_limits(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 
     if (limit.rlim_cur < need) {
-        log_warn("-max-concurrency %ld needs up to %lu open files, only %lu are "
-                 "allowed", agent.options.max_concurrency,
+        log_warn("-max-concurrency %ld needs up to %lu open files, only %lu "
+                 "are allowed", agent.options.max_concurrency,
                  (unsigned long) need, (unsigned long) limit.rlim_cur);
     }
 }

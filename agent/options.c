@@ -24,17 +24,18 @@ struct option {
 
 static const struct option table[] = {
     {"proxy", TYPE_PROXY, MEMBER(proxy), "URL", NULL, true, 0, 0,
-     "Base URL of the proxy, http:// or https://. The calls of the protocol\n"
-     "(agent/pending, agent/request, agent/response) are put behind it; a\n"
-     "missing final slash is added."},
+     "Base URL of the proxy, http:// or https://. The calls of the\n"
+     "protocol (agent/pending, agent/request, agent/response) are put\n"
+     "behind it; a missing final slash is added."},
 
     {"backend", TYPE_NAME, MEMBER(backend), "ID", NULL, true, 0, 0,
      "ID of the backend, as the proxy knows it."},
 
-    {"host", TYPE_HOST, MEMBER(host), "ADDRESS", "localhost:8080", false, 0, 0,
+    {"host", TYPE_HOST, MEMBER(host), "ADDRESS", "localhost:8080", false,
+     0, 0,
      "The backend: host:port, http://host:port, https://host:port, or\n"
-     "unix:/path for a socket. It gets each request as the proxy sent it; HTTP\n"
-     "proxies of the environment are not used for it."},
+     "unix:/path for a socket. It gets each request as the proxy sent\n"
+     "it; HTTP proxies of the environment are not used for it."},
 
     {"proxy-timeout", TYPE_DURATION, MEMBER(proxy_timeout), "DURATION", "60s",
      false, 0, 0,
@@ -42,49 +43,54 @@ static const struct option table[] = {
 
     {"request-forwarding-timeout", TYPE_DURATION, MEMBER(forwarding_timeout),
      "DURATION", "0", false, 0, 0,
-     "How long a forwarded request may stand still: no byte moving in either\n"
-     "direction. The larger of this and -proxy-timeout applies. A long\n"
-     "download or stream that is moving is never cut."},
+     "How long a forwarded request may stand still: no byte moving in\n"
+     "either direction. The larger of this and -proxy-timeout applies. A\n"
+     "long download or stream that is moving is never cut."},
 
     {"graceful-shutdown-timeout", TYPE_DURATION, MEMBER(shutdown_timeout),
      "DURATION", "0", false, 0, 0,
-     "On SIGINT or SIGTERM the agent stops polling, finishes the requests in\n"
-     "progress and exits as soon as the last one is done, at the latest after\n"
-     "this time; 0 means 30s. A second signal ends it at once."},
+     "On SIGINT or SIGTERM the agent stops polling, finishes the\n"
+     "requests in progress and exits as soon as the last one is done, at\n"
+     "the latest after this time; 0 means 30s. A second signal ends it\n"
+     "at once."},
 
     {"max-concurrency", TYPE_INT, MEMBER(max_concurrency), "NUMBER", "1000",
      false, 1, 100000,
-     "Requests in progress at one time. When so many are, the agent does not\n"
-     "ask for more. Each needs up to three open files."},
+     "Requests in progress at one time. When so many are, the agent does\n"
+     "not ask for more. Each needs up to three open files."},
 
     {"forward-user-id", TYPE_BOOL, MEMBER(forward_user_id), NULL, "false",
      false, 0, 0,
-     "Tell the backend who the end user is, in X-Inverting-Proxy-User-ID. The\n"
-     "field is never passed on from the client, with or without this."},
+     "Tell the backend who the end user is, in the field\n"
+     "X-Inverting-Proxy-User-ID. It is never passed on from the client,\n"
+     "with or without this."},
 
     {"strip-credentials", TYPE_BOOL, MEMBER(strip_credentials), NULL, "false",
      false, 0, 0,
-     "Remove Authorization from the requests before the backend gets them."},
+     "Remove Authorization from the requests before the backend gets\n"
+     "them."},
 
     {"token-file", TYPE_STRING, MEMBER(token_file), "FILE", NULL, false, 0, 0,
-     "File with the bearer token that the agent shows to the proxy. Read again\n"
-     "when it has changed. The token is sent over TLS or to this machine only,\n"
-     "unless -insecure-http is given."},
+     "File with the bearer token that the agent shows to the proxy. Read\n"
+     "again when it has changed. The token is sent over TLS or to this\n"
+     "machine only, unless -insecure-http is given."},
 
     {"ca-file", TYPE_STRING, MEMBER(ca_file), "FILE", NULL, false, 0, 0,
-     "Certificates (PEM) to verify the proxy, and a backend with https://,\n"
-     "against; instead of the system's."},
+     "Certificates (PEM) to verify the proxy, and a backend with\n"
+     "https://, against; instead of the system's."},
 
-    {"client-cert", TYPE_STRING, MEMBER(client_cert), "FILE", NULL, false, 0, 0,
+    {"client-cert", TYPE_STRING, MEMBER(client_cert), "FILE", NULL, false,
+     0, 0,
      "Certificate (PEM) that the agent shows to the proxy."},
 
-    {"client-key", TYPE_STRING, MEMBER(client_key), "FILE", NULL, false, 0, 0,
+    {"client-key", TYPE_STRING, MEMBER(client_key), "FILE", NULL, false,
+     0, 0,
      "Private key (PEM) of -client-cert, if it is not in the same file."},
 
     {"insecure-http", TYPE_BOOL, MEMBER(insecure_http), NULL, "false", false,
      0, 0,
-     "Allow credentials to be sent to a proxy on another machine without TLS,\n"
-     "where anyone on the way can read them."},
+     "Allow credentials to be sent to a proxy on another machine without\n"
+     "TLS, where anyone on the way can read them."},
 
     {"debug", TYPE_BOOL, MEMBER(debug), NULL, "false", false, 0, 0,
      "Log each request, and more."},
@@ -102,7 +108,8 @@ static const struct option table[] = {
 static const struct option *find(const char *name, size_t n)
 {
     for (size_t i = 0; i < OPTIONS; i++) {
-        if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0) {
+        if (strlen(table[i].name) == n
+            && memcmp(table[i].name, name, n) == 0) {
             return &table[i];
         }
     }
@@ -118,7 +125,9 @@ static bool is_name(const char *text)
     size_t n = strlen(text);
 
     for (size_t i = 0; i < n; i++) {
-        if ((unsigned char) text[i] <= 0x20 || (unsigned char) text[i] >= 0x7f) {
+        unsigned char c = (unsigned char) text[i];
+
+        if (c <= 0x20 || c >= 0x7f) {
             return false;
         }
     }
@@ -136,7 +145,8 @@ static const char *set(struct options *o, const struct option *option,
     switch (option->type) {
 
     case TYPE_BOOL:
-        return value_bool(text, member) ? NULL : "it is neither true nor false";
+        return value_bool(text, member) ? NULL
+                                        : "it is neither true nor false";
 
     case TYPE_STRING:
         *(const char **) member = text;
@@ -144,8 +154,9 @@ static const char *set(struct options *o, const struct option *option,
 
     case TYPE_NAME:
         *(const char **) member = text;
-        return is_name(text) ? NULL : "it is empty, too long, or has a character "
-                                      "that cannot be in an ID";
+        return is_name(text) ? NULL
+                             : "it is empty, too long, or has a character "
+                               "that cannot be in an ID";
 
     case TYPE_DURATION:
         return value_duration(text, member)
@@ -186,7 +197,8 @@ static int parse_one(struct options *o, int *i, int argc, char **argv,
 
     option = find(name, n);
     if (option == NULL) {
-        return bad_usage(err, flag, (size_t) (name - flag) + n, "unknown flag");
+        return bad_usage(err, flag, (size_t) (name - flag) + n,
+                         "unknown flag");
     }
 
     if (name[n] == '=') {
@@ -271,16 +283,17 @@ void options_help(FILE *out)
 {
     fputs("inverting-proxy-agent " INVERTING_PROXY_VERSION "\n"
           "\n"
-          "Takes the requests for a backend from an inverting proxy and the\n"
-          "responses back to it. The agent dials out only: nothing needs to reach\n"
-          "this machine.\n"
+          "Takes the requests for a backend from an inverting proxy, and the\n"
+          "responses back to it. The agent only dials out: nothing needs to\n"
+          "reach this machine.\n"
           "\n"
-          "Usage: inverting-proxy-agent -proxy URL -backend ID [-host ADDRESS] "
-          "[flag]...\n"
+          "Usage: inverting-proxy-agent -proxy URL -backend ID\n"
+          "                             [-host ADDRESS] [flag]...\n"
           "\n"
-          "Flags take one dash or two, -flag value or -flag=value. A flag without\n"
-          "a value below is a switch; it can be given as -flag=true or\n"
-          "-flag=false. Durations are numbers with units: 300ms, 60s, 1h30m.\n",
+          "Flags take one dash or two, -flag value or -flag=value. A flag\n"
+          "without a value below is a switch; it can be given as -flag=true\n"
+          "or -flag=false. Durations are numbers with units: 300ms, 60s,\n"
+          "1h30m.\n",
           out);
 
     for (size_t i = 0; i < OPTIONS; i++) {
@@ -310,13 +323,17 @@ void options_help(FILE *out)
     }
 
     fputs("\n"
-          "Environment: http_proxy, https_proxy, HTTPS_PROXY, all_proxy, ALL_PROXY,\n"
-          "no_proxy and NO_PROXY name the HTTP or SOCKS proxy on the way to the\n"
-          "inverting proxy, as curl takes them. Nothing else is read from it.\n"
+          "Environment: http_proxy, https_proxy, HTTPS_PROXY, all_proxy,\n"
+          "ALL_PROXY, no_proxy and NO_PROXY name the HTTP or SOCKS proxy on\n"
+          "the way to the inverting proxy, as curl takes them. Nothing else\n"
+          "is read from it.\n"
           "\n"
-          "Exit status: 0 after SIGINT or SIGTERM, and after -help and -version; 1\n"
-          "when the agent cannot start; 2 when the command line is wrong. While the\n"
-          "proxy cannot be reached the agent goes on trying.\n", out);
+          "Signals: SIGINT and SIGTERM, see -graceful-shutdown-timeout.\n"
+          "\n"
+          "Exit status: 0 after these signals, and after -help and -version;\n"
+          "1 when the agent cannot start; 2 when the command line is wrong.\n"
+          "While the proxy cannot be reached the agent goes on trying.\n",
+          out);
 }
 
 

@@ -32,8 +32,8 @@ static bool credentials_travel_safely(const struct options *o)
         return true;
     }
 
-    log_error("-token-file: the token would be sent to \"%s\" without TLS; use "
-              "an https:// URL for -proxy, or -insecure-http to allow it",
+    log_error("-token-file: the token would be sent to \"%s\" without TLS; "
+              "use an https:// URL for -proxy, or -insecure-http to allow it",
               o->proxy.authority);
 
     return false;
@@ -51,8 +51,8 @@ struct proxy *proxy_new(struct loop *loop, const struct options *options)
         proxy->token = token_open(options->token_file, &why);
 
         if (proxy->token == NULL) {
-            log_error("-token-file: cannot use \"%s\": %s", options->token_file,
-                      why);
+            log_error("-token-file: cannot use \"%s\": %s",
+                      options->token_file, why);
             goto failed;
         }
 
@@ -116,7 +116,8 @@ struct exchange *proxy_call(struct proxy *proxy, enum proxy_call call,
 
     fields[n++] = (struct field) {SPAN("Host"), span_of(o->proxy.authority)};
     fields[n++] = (struct field) {
-        SPAN("User-Agent"), SPAN("inverting-proxy-agent/" INVERTING_PROXY_VERSION)
+        SPAN("User-Agent"),
+        SPAN("inverting-proxy-agent/" INVERTING_PROXY_VERSION)
     };
     fields[n++] = (struct field) {SPAN("X-Inverting-Proxy-Backend-ID"),
                                   span_of(o->backend)};
@@ -132,7 +133,8 @@ struct exchange *proxy_call(struct proxy *proxy, enum proxy_call call,
     }
 
     if (call == CALL_RESPONSE) {
-        fields[n++] = (struct field) {SPAN("Content-Type"), SPAN("text/plain")};
+        fields[n++] = (struct field) {SPAN("Content-Type"),
+                                      SPAN("text/plain")};
     }
 
     struct exchange_request request = {
@@ -155,8 +157,8 @@ const char *proxy_describe(const struct head *head, char *buf, size_t size)
 
     if (head->status >= 300 && head->status < 400 && location != NULL) {
         snprintf(buf, size, "it answers %d, a redirect to \"%.*s\"; redirects "
-                 "are not followed, give the final URL to -proxy", head->status,
-                 (int) location->value.n, location->value.p);
+                 "are not followed, give the final URL to -proxy",
+                 head->status, (int) location->value.n, location->value.p);
     } else {
         snprintf(buf, size, "it answers %d %.*s", head->status,
                  (int) head->reason.n, head->reason.p);

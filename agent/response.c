@@ -6,12 +6,6 @@
 #include "fields.h"
 
 
-bool response_has_body(int status, bool to_head)
-{
-    return !to_head && status != 204 && status != 304;
-}
-
-
 static void append_field(struct buf *out, const struct field *f)
 {
     buf_append(out, f->name.p, f->name.n);
@@ -21,9 +15,14 @@ static void append_field(struct buf *out, const struct field *f)
 }
 
 
+bool response_is_chunked(const struct head *h, bool to_head)
+{
+    return !to_head && h->status != 204 && h->status != 304 && h->length < 0;
+}
+
+
 void response_head(struct buf *out, const struct head *h, bool to_head)
 {
-    bool body = response_has_body(h->status, to_head);
     char line[64];
     int n;
 
@@ -38,7 +37,7 @@ void response_head(struct buf *out, const struct head *h, bool to_head)
         }
     }
 
-    if (body) {
+    if (response_is_chunked(h, to_head)) {
         buf_append_str(out, "Transfer-Encoding: chunked\r\n");
 
     } else if (h->length >= 0 && h->status != 204) {

@@ -11,13 +11,12 @@
 #include "buf.h"
 #include "head.h"
 
-/* Whether a response to the request has a body, by its own status. */
-bool response_has_body(int status, bool to_head);
+/* Whether its body is posted in chunks: the backend did not say how long. */
+bool response_is_chunked(const struct head *h, bool to_head);
 
 /*
  * Append the head of a response as it is posted: status line, fields that
- * pass, framing. A body, if it has one, follows in chunks; Content-Length
- * stays where no body follows (HEAD, 304).
+ * pass, framing.
  */
 void response_head(struct buf *out, const struct head *h, bool to_head);
 

@@ -59,7 +59,9 @@ static const char *adopt(struct token *token, char *text, size_t n)
     }
 
     for (size_t i = skip; i < n; i++) {
-        if ((unsigned char) text[i] <= 0x20 || (unsigned char) text[i] >= 0x7f) {
+        unsigned char c = (unsigned char) text[i];
+
+        if (c <= 0x20 || c >= 0x7f) {
             return "it has a space, a control or a non-ASCII character";
         }
     }
