@@ -360,9 +360,18 @@ ngx_http_inverting_answerer_detach_locked(ngx_http_inverting_zone_t *zone,
         t->backend->last_present = ngx_current_msec;
     }
 
-    if (t->outcome != NGX_HTTP_INVERTING_PENDING
-        || t->response.closed == NGX_HTTP_INVERTING_PIPE_EOF)
-    {
+    if (t->response.closed) {
+        return;
+    }
+
+    if (t->outcome != NGX_HTTP_INVERTING_PENDING) {
+
+        /* it ended while it was being answered: nobody else will cut it */
+
+        __atomic_store_n(&t->response.closed, NGX_HTTP_INVERTING_PIPE_CUT,
+                         __ATOMIC_SEQ_CST);
+
+        ngx_http_inverting_notify_tx(zone, t, NGX_HTTP_INVERTING_CLIENT);
         return;
     }
 
