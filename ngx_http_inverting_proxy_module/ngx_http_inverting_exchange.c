@@ -154,6 +154,7 @@ ngx_http_inverting_attach(ngx_http_inverting_end_t *end,
     end->zone = zone;
     end->tx = t;
     end->role = role;
+    end->moved = 0;
 
     end->event.handler = ngx_http_inverting_end_event;
     end->event.data = end;
@@ -174,6 +175,7 @@ ngx_http_inverting_end_event(ngx_event_t *ev)
 
     end = ev->data;
 
+    end->moved = 0;
     end->handler(end);
 }
 

@@ -17,6 +17,9 @@
 /* the share that every pipe starts with, chunks */
 #define NGX_HTTP_INVERTING_SHARE  8
 
+/* what one end may move in one turn of the loop, so that others get theirs */
+#define NGX_HTTP_INVERTING_TURN   (64 * 1024)
+
 
 #define ngx_http_inverting_pipe_load(field)                                   \
     __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
@@ -26,6 +29,8 @@
     __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 
+static ngx_uint_t ngx_http_inverting_pipe_turn_is_over(
+    ngx_http_inverting_end_t *end);
 static ngx_int_t ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,
     ngx_http_inverting_pipe_t *pipe, uint64_t written);
 static void ngx_http_inverting_pipe_publish(ngx_http_inverting_end_t *end,
@@ -59,6 +64,10 @@ ngx_http_inverting_pipe_send(ngx_http_inverting_end_t *end, u_char *buf,
     uint64_t                    written;
     ngx_http_inverting_tx_t    *t;
     ngx_http_inverting_pipe_t  *pipe;
+
+    if (size && ngx_http_inverting_pipe_turn_is_over(end)) {
+        return 0;
+    }
 
     t = end->tx;
     p = buf;
@@ -111,7 +120,26 @@ ngx_http_inverting_pipe_send(ngx_http_inverting_end_t *end, u_char *buf,
 
     ngx_http_inverting_pipe_publish(end, pipe, written);
 
+    end->moved += p - buf;
+
     return p - buf;
+}
+
+
+/* then the handler is called in the next one */
+
+static ngx_uint_t
+ngx_http_inverting_pipe_turn_is_over(ngx_http_inverting_end_t *end)
+{
+    if (end->moved < NGX_HTTP_INVERTING_TURN) {
+        return 0;
+    }
+
+    if (!end->event.posted) {
+        ngx_post_event(&end->event, &ngx_posted_next_events);
+    }
+
+    return 1;
 }
 
 
@@ -247,6 +275,10 @@ ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end, u_char *buf,
     ngx_http_inverting_zone_t  *zone;
     ngx_http_inverting_pipe_t  *pipe;
 
+    if (ngx_http_inverting_pipe_turn_is_over(end)) {
+        return NGX_AGAIN;
+    }
+
     zone = end->zone;
     p = buf;
 
@@ -307,6 +339,8 @@ ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end, u_char *buf,
                                      ? NGX_HTTP_INVERTING_ANSWERER
                                      : NGX_HTTP_INVERTING_CLIENT);
     }
+
+    end->moved += p - buf;
 
     return p - buf;
 }

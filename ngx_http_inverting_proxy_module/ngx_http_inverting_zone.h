@@ -280,6 +280,7 @@ struct ngx_http_inverting_end_s {
     ngx_uint_t                       role;
     void                           (*handler)(ngx_http_inverting_end_t *end);
     void                            *data;
+    size_t                           moved;      /* bytes, in this turn */
     ngx_event_t                      event;
 };
 
