@@ -420,7 +420,7 @@ ngx_http_inverting_agent_send(ngx_http_request_t *r, ngx_uint_t status,
     /* a body that is not wanted is not asked for */
     r->expect_tested = 1;
 
-    if (r->reading_body) {
+    if (r->reading_body || ngx_exiting) {
         r->keepalive = 0;
     }
 

@@ -735,6 +735,10 @@ ngx_http_inverting_peer_check_client(ngx_http_request_t *r)
                       "waiting for the agent to read on");
 
         c->error = 1;
+
+        /* upstream's cleanup finalizes too: the request must outlive it */
+        r->main->count++;
+
         ngx_http_finalize_request(r, NGX_HTTP_CLIENT_CLOSED_REQUEST);
         return;
     }

@@ -170,8 +170,6 @@ ngx_http_inverting_agent_exiting(ngx_http_inverting_zone_t *zone)
             continue;
         }
 
-        ctx->request->keepalive = 0;
-
         ngx_http_inverting_poll_wake(ctx, 1);
 
         /* with one request of a connection others may have gone */
