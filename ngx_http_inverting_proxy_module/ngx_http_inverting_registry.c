@@ -6,7 +6,6 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include <ngx_event.h>
 
 #include "ngx_http_inverting_zone.h"
 #include "ngx_http_inverting_registry.h"

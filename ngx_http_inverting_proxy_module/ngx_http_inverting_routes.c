@@ -6,7 +6,6 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include <ngx_event.h>
 
 #include "ngx_http_inverting_routes.h"
 #include "ngx_http_inverting_exchange.h"
