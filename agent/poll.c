@@ -47,6 +47,7 @@ struct poller {
     uv_timer_t deadline;
     uv_timer_t settled;
     uv_timer_t again;
+    int timers; /* not closed yet */
     uint64_t backoff;
     uint64_t pause;
     enum state state;
@@ -400,7 +401,11 @@ struct poller *poll_new(struct loop *loop, const struct options *options,
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    struct poller *p = handle->data;
+
+    if (--p->timers == 0) {
+        free(p);
+    }
 }
 
 
@@ -427,8 +432,9 @@ void poll_free(struct poller *p)
     buf_free(&p->list);
     idset_free(p->seen);
 
-    /* closed one after the other: the last one frees */
-    uv_close((uv_handle_t *) &p->deadline, NULL);
-    uv_close((uv_handle_t *) &p->settled, NULL);
+    /* closed later, in any order; the last one frees p */
+    p->timers = 3;
+    uv_close((uv_handle_t *) &p->deadline, on_timer_closed);
+    uv_close((uv_handle_t *) &p->settled, on_timer_closed);
     uv_close((uv_handle_t *) &p->again, on_timer_closed);
 }
