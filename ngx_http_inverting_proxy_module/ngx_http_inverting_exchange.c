@@ -358,7 +358,7 @@ static void
 ngx_http_inverting_answerer_detach_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t outcome)
 {
-    if (t->backend) {
+    if (t->backend && t->outcome != NGX_HTTP_INVERTING_BACKEND_GONE) {
         t->backend->last_present = ngx_current_msec;
     }
 
@@ -626,6 +626,9 @@ ngx_http_inverting_backend_end_locked(ngx_http_inverting_zone_t *zone,
     ngx_uint_t                      i;
     ngx_http_inverting_tx_t        *t;
     ngx_http_inverting_receiver_t  *rcv;
+
+    /* nobody has seen the next agent yet */
+    backend->last_present = 0;
 
     for (n = backend->receivers; n != NGX_HTTP_INVERTING_NONE; n = rcv->next) {
         rcv = &zone->receivers[n];

@@ -495,6 +495,10 @@ ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
 
     backend = rcv->backend;
 
+    if (rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING) {
+        backend->last_present = ngx_current_msec;
+    }
+
     ngx_http_inverting_unlink_receiver_locked(zone, rcv);
     ngx_http_inverting_return_locked(zone, rcv);
 
@@ -502,8 +506,6 @@ ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
     rcv->state = NGX_HTTP_INVERTING_RECEIVER_FREE;
     rcv->next = zone->sh->free_receivers;
     zone->sh->free_receivers = rcv - zone->receivers;
-
-    backend->last_present = ngx_current_msec;
 
     ngx_http_inverting_registry_unref_locked(zone, backend);
 }
