@@ -1,7 +1,7 @@
 /*
  * One HTTP/1.1 exchange: a request sent, its response received, both
  * streamed. Callers do not know who carries it: direct.h (plain TCP and unix
- * sockets) or curl.h (TLS, HTTP and SOCKS proxies, by libcurl).
+ * sockets) or curlhttp.h (TLS, HTTP and SOCKS proxies, by libcurl).
  *
  * All calls and callbacks happen on the loop's thread. No callback is made
  * from within exchange_start(), nor after done or exchange_abort(). A
@@ -67,7 +67,7 @@ struct exchange_handler {
     void (*done)(void *arg, const struct exchange_end *end);
 };
 
-/* What carries exchanges to one origin: direct_new() or curl_new(). */
+/* What carries exchanges to one origin: direct_new() or curlhttp_new(). */
 struct carrier {
     const struct carrier_ops *ops;
 };

@@ -29,7 +29,6 @@ struct watch {
     int want;
     int armed;
     bool changed;
-    bool freed;
 };
 
 #define LOOP_SCRATCH (128 * 1024)

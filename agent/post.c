@@ -139,7 +139,6 @@ void post_init(struct post *post, struct loop *loop, struct proxy *proxy,
                const struct post_handler *post_handler, void *arg)
 {
     post->proxy = proxy;
-    post->loop = loop;
     post->id = id;
     post->moved = moved;
     post->handler = post_handler;

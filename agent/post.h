@@ -23,7 +23,6 @@ struct post_handler {
 
 struct post {
     struct proxy *proxy;
-    struct loop *loop;
     const char *id;
     const struct post_handler *handler;
     void *arg;

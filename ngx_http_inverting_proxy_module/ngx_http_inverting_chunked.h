@@ -48,8 +48,8 @@ ngx_int_t ngx_http_inverting_chunked_parse(ngx_http_inverting_chunked_t *ck,
     ngx_pool_t *pool, u_char **pos, u_char *last, ngx_str_t *data);
 
 /*
- * After NGX_DONE: the next trailer field.  NGX_OK; NGX_DONE: there are no more;
- * NGX_ERROR: it is no field.  "offset" starts at 0.
+ * After NGX_DONE: the next trailer field.  NGX_OK; NGX_DONE: there are no
+ * more; NGX_ERROR: it is no field.  "offset" starts at 0.
  */
 ngx_int_t ngx_http_inverting_chunked_trailer(ngx_http_inverting_chunked_t *ck,
     size_t *offset, ngx_str_t *name, ngx_str_t *value);

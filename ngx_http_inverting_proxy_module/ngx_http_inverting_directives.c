@@ -622,7 +622,9 @@ ngx_http_inverting_bufs(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     /* 1G: so that chunks can be counted in 32 bits */
 
-    if (rv == NGX_CONF_OK && (uint64_t) bufs->num * bufs->size > 1024 * 1024 * 1024) {
+    if (rv == NGX_CONF_OK
+        && (uint64_t) bufs->num * bufs->size > 1024 * 1024 * 1024)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\" must not be more than 1g in all",
                            &cmd->name);

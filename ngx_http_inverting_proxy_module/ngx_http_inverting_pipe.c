@@ -143,7 +143,7 @@ ngx_http_inverting_pipe_turn_is_over(ngx_http_inverting_end_t *end)
 }
 
 
-/* the last chunk is full: takes another one, if the share and the zone allow */
+/* the last chunk is full: takes another, if the share and the zone allow */
 
 static ngx_int_t
 ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,

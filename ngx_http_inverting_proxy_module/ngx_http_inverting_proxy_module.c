@@ -232,7 +232,8 @@ static ngx_str_t  ngx_http_inverting_hide_headers[] = {
 
 
 static ngx_keyval_t  ngx_http_inverting_default_headers[] = {
-    { ngx_string("X-Forwarded-For"), ngx_string("$proxy_add_x_forwarded_for") },
+    { ngx_string("X-Forwarded-For"),
+      ngx_string("$proxy_add_x_forwarded_for") },
     { ngx_string("X-Forwarded-Proto"), ngx_string("$scheme") },
     { ngx_string("X-Forwarded-Host"), ngx_string("$http_host") },
     { ngx_null_string, ngx_null_string }

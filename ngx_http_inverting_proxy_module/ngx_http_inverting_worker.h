@@ -21,8 +21,8 @@
  * In each zone every slot has a bitmap with a bit for each transaction and for
  * each receiver.  To notify is to set a bit and, if the slot was not signaled
  * yet, to write its eventfd; within one worker it is posting an event.  It is
- * idempotent, so nothing breaks when a worker dies half-way, and a bit that got
- * lost is found by the rescan, once a second.
+ * idempotent, so nothing breaks when a worker dies half-way, and a bit that
+ * got lost is found by the rescan, once a second.
  */
 
 

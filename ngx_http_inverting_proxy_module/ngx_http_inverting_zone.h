@@ -104,9 +104,9 @@ typedef enum {
 /* who may hold an end of a transaction */
 
 typedef enum {
-    NGX_HTTP_INVERTING_CLIENT = 0,  /* writes the request, reads the response */
-    NGX_HTTP_INVERTING_TAKER,       /* reads the request */
-    NGX_HTTP_INVERTING_ANSWERER,    /* writes the response */
+    NGX_HTTP_INVERTING_CLIENT = 0,  /* writes request, reads response */
+    NGX_HTTP_INVERTING_TAKER,       /* reads request */
+    NGX_HTTP_INVERTING_ANSWERER,    /* writes response */
     NGX_HTTP_INVERTING_ROLES
 } ngx_http_inverting_role_e;
 
@@ -229,7 +229,7 @@ typedef struct {
     /* the last time that each was logged, seconds */
     time_t                  logged_zone_full;
 
-    void                   *registry;      /* ngx_http_inverting_registry_sh_t */
+    void                   *registry;      /* its root, see ..._registry.c */
 } ngx_http_inverting_zone_sh_t;
 
 
@@ -267,10 +267,10 @@ struct ngx_http_inverting_zone_s {
 
 
 /*
- * One party's hold on a transaction, or a waiting poll's on its receiver; lives
- * in the party's own memory.  "handler" is called from the event loop, never
- * from inside a call of the party's, when something may have moved: data or
- * room in a pipe, a change of state.  It may be called for nothing.
+ * One party's hold on a transaction, or a waiting poll's on its receiver;
+ * lives in the party's own memory.  "handler" is called from the event loop,
+ * never from inside a call of the party's, when something may have moved: data
+ * or room in a pipe, a change of state.  It may be called for nothing.
  */
 
 struct ngx_http_inverting_end_s {

@@ -126,6 +126,10 @@ static void messages(void)
     OK(ends_as(MESSAGE_MORE, "HTTP/1.1 200 OK\r\n"), "cut in the head");
     OK(ends_as(MESSAGE_INVALID, CHUNKED "5\r\nhelloX\r\n"),
        "a chunk that is too long");
+    OK(ends_as(MESSAGE_INVALID, CHUNKED "5\r\nhelloX\n0\r\n\r\n"),
+       "something else than CR behind a chunk");
+    OK(ends_as(MESSAGE_INVALID, CHUNKED "5\r\nhello\rX0\r\n\r\n"),
+       "something else than LF behind that");
     OK(ends_as(MESSAGE_INVALID, CHUNKED "5\nhello\r\n"), "a bare LF");
     OK(ends_as(MESSAGE_INVALID, CHUNKED "5\rhello\r\n"), "a bare CR");
     OK(ends_as(MESSAGE_INVALID, CHUNKED "x\r\n"), "no number");
