@@ -275,6 +275,15 @@ ngx_http_inverting_peer_outcome(ngx_http_inverting_client_ctx_t *ctx,
         return NGX_HTTP_INVERTING_COMPLETE;
     }
 
+    if (ctx->accepted && c->read->eof && !c->read->error
+        && !r->upstream->headers_in.chunked
+        && r->upstream->headers_in.content_length_n == -1)
+    {
+        /* a body without a length */
+
+        return NGX_HTTP_INVERTING_COMPLETE;
+    }
+
     if (c->read->timedout || c->write->timedout) {
         return NGX_HTTP_INVERTING_TIMED_OUT;
     }
