@@ -256,6 +256,7 @@ ngx_http_inverting_registry_set_locked(ngx_http_inverting_zone_t *zone,
         != 0)
     {
         ngx_http_inverting_backend_end_locked(zone, backend);
+        backend->last_present = 0;
     }
 
     ngx_http_inverting_routes_remove(&sh->routes, backend);
