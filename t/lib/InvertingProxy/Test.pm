@@ -98,8 +98,8 @@ sub new {
 
 
 sub certificate_for {
-    my ($self, $name) = @_;
-    return certificate($self->{dir}, $name);
+    my ($self, $name, %opt) = @_;
+    return certificate($self->{dir}, $name, %opt);
 }
 
 

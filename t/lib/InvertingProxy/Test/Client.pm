@@ -3,7 +3,8 @@ package InvertingProxy::Test::Client;
 # A client of HTTP/1.1 (a Stream) that sends what it is told to.
 #
 #   my $c = InvertingProxy::Test::Client->new(port => $port);
-#           options: host, unix, tls => 1 (IO::Socket::SSL), timeout, rcvbuf
+#           options: host, unix, tls => 1 (IO::Socket::SSL; or a hash of its
+#           options: a certificate, a name), timeout, rcvbuf
 #   $c->request('POST', '/x', headers => [ 'X: y' ], body => $bytes_or_generator,
 #               length => $n, chunked => 1, trailers => [...], version => '1.0')
 #   my $m = $c->response(%opt);      options as for Stream's bodies
@@ -53,7 +54,8 @@ sub new {
     if ($opt{tls}) {
         require IO::Socket::SSL;
         IO::Socket::SSL->start_SSL($sock, SSL_verify_mode => 0,
-                                   SSL_hostname => 'localhost')
+                                   SSL_hostname => 'localhost',
+                                   ref $opt{tls} ? %{$opt{tls}} : ())
             or croak "TLS: " . IO::Socket::SSL::errstr();
     }
 

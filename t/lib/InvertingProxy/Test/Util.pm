@@ -219,17 +219,20 @@ sub run_command {
 }
 
 
-# A self-signed certificate for 127.0.0.1, localhost and $name; returns the
-# paths of certificate and key.
+# A certificate for 127.0.0.1, localhost and $name; returns the paths of
+# certificate and key.  Self-signed, unless ca => [ crt, key ] signs it.
 
 sub certificate {
-    my ($dir, $name) = @_;
+    my ($dir, $name, %opt) = @_;
 
     my ($crt, $key) = ("$dir/$name.crt", "$dir/$name.key");
 
     if (!-e $crt) {
+        my @ca = $opt{ca} ? ('-CA', $opt{ca}[0], '-CAkey', $opt{ca}[1],
+                             '-addext', 'basicConstraints=critical,CA:FALSE')
+                          : ();
         my $r = run_command([ qw(openssl req -x509 -newkey rsa:2048 -nodes),
-                              '-days', 2, '-subj', "/CN=$name",
+                              '-days', 2, '-subj', "/CN=$name", @ca,
                               '-addext',
                               "subjectAltName=DNS:$name,DNS:localhost"
                               . ",IP:127.0.0.1",
