@@ -39,14 +39,14 @@ UNIT_SRC = $(wildcard agent/test/*.c)
 UNIT = $(UNIT_SRC:agent/test/%.c=$(BUILD)/agent/test/%)
 
 DEPS = gcc make pkg-config nginx nginx-dev libuv1-dev libcurl4-openssl-dev \
-       libcjson-dev libssl-dev libhttp-parser-dev libnghttp2-dev \
+       libcjson-dev libssl-dev \
        perl libio-socket-ssl-perl curl nghttp2-client openssl procps
 DEPS_LINT = clang clang-tidy
 DEPS_VALGRIND = valgrind
 DEPS_BENCH = wrk
 DEPS_TRIXIE = debootstrap util-linux
 
-PACKAGES = libuv libcurl libcjson openssl
+PACKAGES = libuv libcurl libcjson
 
 # The same hardening as Debian's for the module; for the agent it is spelled out.
 # Parts of nginx hand null pointers with a length of zero to memcpy().
@@ -66,7 +66,7 @@ endif
 
 AGENT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) \
                $$(pkg-config --cflags $(PACKAGES))
-AGENT_LIBS = $$(pkg-config --libs $(PACKAGES)) -lhttp_parser
+AGENT_LIBS = $$(pkg-config --libs $(PACKAGES))
 
 # What the tests want to know.
 export INVERTING_PROXY_BUILD = $(CURDIR)/$(BUILD)
