@@ -4,6 +4,13 @@
 #define REPLAY_MAX 4096
 #define RETRY_MS 100
 
+/*
+ * How long a post that has nothing to say yet is not opened. It is opened so
+ * that the proxy sees it close when the agent is lost; but most backends answer
+ * sooner, and then head, status line and body go out in one piece.
+ */
+#define OPEN_MS 5
+
 
 static void finish(struct post *post, bool delivered, const char *why)
 {
@@ -153,7 +160,17 @@ void post_init(struct post *post, struct loop *loop, struct proxy *proxy,
 void post_open(struct post *post)
 {
     post->over = false;
-    start(post);
+    uv_timer_start(&post->retry, on_retry, OPEN_MS, 0);
+}
+
+
+/* There is something to say: if it was not opened yet, now. */
+static void start_first(struct post *post)
+{
+    if (post->tries == 0) {
+        uv_timer_stop(&post->retry);
+        start(post);
+    }
 }
 
 
@@ -171,6 +188,7 @@ void post_write(struct post *post, const struct span *parts, int nparts)
     }
 
     if (post->exchange == NULL) {
+        start_first(post);
         return;
     }
 
@@ -183,7 +201,14 @@ void post_finish(struct post *post)
 {
     post->finished = true;
 
-    if (!post->over && post->exchange != NULL) {
+    if (post->over) {
+        return;
+    }
+
+    if (post->exchange == NULL) {
+        start_first(post);
+
+    } else {
         exchange_finish(post->exchange);
     }
 }

@@ -42,6 +42,7 @@ void post_init(struct post *post, struct loop *loop, struct proxy *proxy,
                const char *id, uint64_t *moved,
                const struct post_handler *handler, void *arg);
 
+/* Open it within a few milliseconds, at once if something is written. */
 void post_open(struct post *post);
 
 /* More of the message; see exchange_write(). Ignored when it is over. */
