@@ -339,16 +339,22 @@ ngx_http_inverting_peer_recv(ngx_connection_t *c, u_char *buf, size_t size)
         return n;
     }
 
+    /* at the end as well: upstream may still wait for the client then */
+
     rev->ready = 0;
+    rev->active = 1;
 
     if (n == NGX_AGAIN) {
-        rev->active = 1;
         return NGX_AGAIN;
     }
 
     if (n == 0) {
         rev->eof = 1;
         return 0;
+    }
+
+    if (rev->error) {
+        return NGX_ERROR;
     }
 
     if (ngx_http_inverting_outcome(&ctx->end)
