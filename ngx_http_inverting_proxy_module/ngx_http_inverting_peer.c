@@ -167,7 +167,7 @@ ngx_http_inverting_peer_get(ngx_peer_connection_t *pc, void *data)
 void
 ngx_http_inverting_peer_wake(ngx_http_inverting_end_t *end)
 {
-    ngx_uint_t                        outcome;
+    ngx_uint_t                        outcome, all;
     ngx_connection_t                 *c;
     ngx_http_inverting_client_ctx_t  *ctx;
 
@@ -179,15 +179,15 @@ ngx_http_inverting_peer_wake(ngx_http_inverting_end_t *end)
     }
 
     outcome = ngx_http_inverting_outcome(end);
+    all = (outcome != NGX_HTTP_INVERTING_PENDING);
 
     if (!ctx->connected) {
 
-        if (!ngx_http_inverting_taken(end)
-            && outcome == NGX_HTTP_INVERTING_PENDING)
-        {
+        if (!ngx_http_inverting_taken(end) && !all) {
             return;
         }
 
+        all = 1;
         ctx->connected = 1;
         ctx->vars.queue_time = end->tx->assigned - end->tx->opened;
     }
@@ -196,15 +196,19 @@ ngx_http_inverting_peer_wake(ngx_http_inverting_end_t *end)
         c->read->timedout = 1;
     }
 
-    /* each finds out for itself whether there is anything for it */
+    /* upstream starts its time-outs again with each event */
 
-    if (!c->write->ready) {
+    if (!c->write->ready
+        && (all || ngx_http_inverting_pipe_can_send(end)))
+    {
         c->write->ready = 1;
         c->write->active = 0;
         ngx_post_event(c->write, &ngx_posted_events);
     }
 
-    if (!c->read->ready) {
+    if (!c->read->ready
+        && (all || ngx_http_inverting_pipe_can_recv(end)))
+    {
         c->read->ready = 1;
         c->read->active = 0;
         ngx_post_event(c->read, &ngx_posted_events);

@@ -377,6 +377,34 @@ ngx_http_inverting_pipe_reader_sleeps(ngx_http_inverting_pipe_t *pipe)
 }
 
 
+ngx_uint_t
+ngx_http_inverting_pipe_can_recv(ngx_http_inverting_end_t *end)
+{
+    ngx_http_inverting_pipe_t  *pipe;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->response
+                                                    : &end->tx->request;
+
+    return !ngx_http_inverting_pipe_load(pipe->reader_waits)
+           || ngx_http_inverting_pipe_load(pipe->written) != pipe->consumed
+           || ngx_http_inverting_pipe_load(pipe->closed);
+}
+
+
+ngx_uint_t
+ngx_http_inverting_pipe_can_send(ngx_http_inverting_end_t *end)
+{
+    ngx_http_inverting_pipe_t  *pipe;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->request
+                                                    : &end->tx->response;
+
+    return !ngx_http_inverting_pipe_load(pipe->writer_waits)
+           || ngx_http_inverting_pipe_load(pipe->consumed) >= pipe->wake_at
+           || ngx_http_inverting_pipe_load(pipe->abandoned);
+}
+
+
 size_t
 ngx_http_inverting_pipe_readable(ngx_http_inverting_end_t *end)
 {

@@ -52,6 +52,13 @@ void ngx_http_inverting_pipe_finish(ngx_http_inverting_end_t *end,
 ssize_t ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end,
     u_char *buf, size_t size);
 
+/*
+ * Whether the next call may do other than return NGX_AGAIN, or 0: handlers
+ * are called for other reasons, too.
+ */
+ngx_uint_t ngx_http_inverting_pipe_can_recv(ngx_http_inverting_end_t *end);
+ngx_uint_t ngx_http_inverting_pipe_can_send(ngx_http_inverting_end_t *end);
+
 /* bytes that can be read at once */
 size_t ngx_http_inverting_pipe_readable(ngx_http_inverting_end_t *end);
 

@@ -45,6 +45,12 @@ my $n = $t->nginx(http => <<'EOT');
             inverting_proxy_read_timeout 500ms;
         }
 
+        location /all/stall {
+            inverting_proxy_pass main;
+            inverting_proxy_read_timeout 2s;
+            inverting_proxy_send_timeout 2s;
+        }
+
         location /late {
             inverting_proxy_pass main;
             inverting_proxy_backend_timeout 1s;
@@ -206,6 +212,34 @@ is($m->{status}, 200, 'a response that stops in the middle');
 is($m->{body}, 'five!', 'what there is of it');
 ok($m->{cut}, 'is cut');
 is($w->answer->{status}, 404, 'the POST is over');
+ok($t->wait_idle, 'nothing is left of it');
+
+
+# time-outs that are longer than the exchange's own rounds
+
+$c = $t->client;
+$c->request('GET', '/all/stall');
+$id = $p->take;
+$p->fetch($id);
+$w = $p->post($id);
+$w->write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive!");
+$m = $c->response;
+ok($m->{cut}, 'read_timeout of 2s: a response is cut');
+cmp_ok($m->{at}{end}, '>', 1.9, 'not before');
+cmp_ok($m->{at}{end}, '<', 3.5 * slow(), 'not long after');
+is($w->answer->{status}, 404, 'the POST is over');
+
+$c = $t->client;
+$c->request('PUT', '/all/stall', body => 'x' x 500_000);
+$id = $p->take;
+my $f = $p->fetch($id, stream => 1);
+$w = $p->post($id);
+$m = $c->response;
+is($m->{status}, 504, 'send_timeout of 2s: nobody reads the body');
+cmp_ok($m->{at}{end}, '>', 1.9, 'not before');
+cmp_ok($m->{at}{end}, '<', 3.5 * slow(), 'not long after');
+is($w->answer->{status}, 404, 'the POST is over');
+$f->{client}->close;
 ok($t->wait_idle, 'nothing is left of it');
 
 
