@@ -172,7 +172,12 @@ ngx_http_inverting_response_field(ngx_http_request_t *r,
     name.len = h->key.len;
     name.data = r->header_name_start;
 
-    if (r->invalid_header || !ngx_http_inverting_is_token(&name)) {
+    /* nginx takes a line without a colon for a field without a value */
+
+    if (r->invalid_header
+        || *r->header_name_end != ':'
+        || !ngx_http_inverting_is_token(&name))
+    {
         return ngx_http_inverting_response_bad(r, ctx, "an invalid field:",
                                                &name);
     }
