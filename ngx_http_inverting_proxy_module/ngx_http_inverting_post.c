@@ -83,6 +83,10 @@ ngx_http_inverting_post_handler(ngx_http_request_t *r,
     rc = ngx_http_read_client_request_body(r, ngx_http_inverting_post_init);
 
     if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+
+        /* now: the connection may linger on */
+
+        ngx_http_inverting_agent_cleanup(ctx);
         return rc;
     }
 
