@@ -15,6 +15,7 @@ static ngx_int_t ngx_http_inverting_client_open(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_client_user(ngx_http_request_t *r,
     ngx_str_t *user);
+static ngx_uint_t ngx_http_inverting_client_is_user(ngx_str_t *user);
 static ngx_int_t ngx_http_inverting_client_refuse(ngx_http_request_t *r,
     ngx_str_t *backend, ngx_int_t why, time_t *logged);
 static ngx_int_t ngx_http_inverting_client_unknown(ngx_http_request_t *r,
@@ -240,17 +241,32 @@ ngx_http_inverting_client_user(ngx_http_request_t *r, ngx_str_t *user)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (user->len > NGX_HTTP_INVERTING_USER_LEN
-        || !ngx_http_inverting_is_value(user))
-    {
+    if (!ngx_http_inverting_client_is_user(user)) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "the value of inverting_proxy_user is longer than %d "
-                      "bytes or has control characters",
-                      NGX_HTTP_INVERTING_USER_LEN);
+                      "bytes, has control characters, or begins or ends "
+                      "with a space", NGX_HTTP_INVERTING_USER_LEN);
         return NGX_HTTP_FORBIDDEN;
     }
 
     return NGX_OK;
+}
+
+
+/* as the value of a field it has to reach the backend unchanged */
+
+static ngx_uint_t
+ngx_http_inverting_client_is_user(ngx_str_t *user)
+{
+    if (user->len == 0) {
+        return 1;
+    }
+
+    return user->len <= NGX_HTTP_INVERTING_USER_LEN
+           && user->data[0] != ' '
+           && user->data[user->len - 1] != ' '
+           && ngx_strlchr(user->data, user->data + user->len, '\t') == NULL
+           && ngx_http_inverting_is_value(user);
 }
 
 
