@@ -69,6 +69,11 @@ ngx_http_inverting_api_handler(ngx_http_request_t *r)
                                  "this worker process does not use the zone");
     }
 
+    if (ngx_http_inverting_api_foreign(r)) {
+        return ngx_http_inverting_api_error(r, NGX_HTTP_FORBIDDEN, NULL,
+                             "the request was made by a page of another site");
+    }
+
     rc = ngx_http_inverting_api_rest(r, &rest);
 
     list = (rest.len == 8 && ngx_strncmp(rest.data, "backends", 8) == 0);
@@ -191,11 +196,6 @@ static ngx_int_t
 ngx_http_inverting_api_refuse_write(ngx_http_request_t *r)
 {
     ngx_http_inverting_proxy_loc_conf_t  *plcf;
-
-    if (ngx_http_inverting_api_foreign(r)) {
-        return ngx_http_inverting_api_error(r, NGX_HTTP_FORBIDDEN, NULL,
-                             "the request was made by a page of another site");
-    }
 
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
 
