@@ -41,7 +41,7 @@ typedef struct {
     ngx_chain_t                    **last_out;
     size_t                           head_left;    /* is in the zone already */
     off_t                            body_left;
-    u_char                           frame[NGX_OFF_T_LEN + 4];
+    u_char                           frame[NGX_OFF_T_LEN + 6];
     ngx_uint_t                       frame_pos;
     ngx_uint_t                       frame_len;
     size_t                           frame_data;   /* of the chunk */
@@ -60,7 +60,7 @@ typedef struct {
     ngx_event_t                      limit;
 
     unsigned                         connected:1;  /* upstream was told */
-    unsigned                         in_frame:1;
+    unsigned                         in_frame:1;   /* a chunk has no end yet */
     unsigned                         finished:1;   /* the request is written */
     unsigned                         accepted:1;
     unsigned                         complete:1;

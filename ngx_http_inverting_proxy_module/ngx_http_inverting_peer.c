@@ -560,7 +560,8 @@ ngx_http_inverting_peer_write(ngx_http_inverting_client_ctx_t *ctx)
         if (b->last_buf && ctx->body.length < 0 && !ctx->finished) {
 
             if (ctx->frame_len == 0) {
-                ctx->frame_len = ngx_sprintf(ctx->frame, "0" CRLF CRLF)
+                ctx->frame_len = ngx_sprintf(ctx->frame, "%s0" CRLF CRLF,
+                                             ctx->in_frame ? CRLF : "")
                                  - ctx->frame;
             }
 
@@ -610,7 +611,7 @@ ngx_http_inverting_peer_write_buf(ngx_http_inverting_client_ctx_t *ctx,
         ctx->connection->sent += n;
     }
 
-    if (b->pos == b->last && !ctx->in_frame) {
+    if (b->pos == b->last) {
         return NGX_OK;
     }
 
@@ -624,41 +625,30 @@ ngx_http_inverting_peer_write_buf(ngx_http_inverting_client_ctx_t *ctx,
         return (b->pos == b->last) ? NGX_OK : NGX_AGAIN;
     }
 
-    /* a chunk for each buffer: its size, its data, its end */
+    /*
+     * A chunk for each buffer.  The line end behind its data is written with
+     * what comes next: nginx uses a buffer again as soon as it is empty.
+     */
 
-    if (!ctx->in_frame) {
-        ctx->in_frame = 1;
+    if (ctx->frame_data == 0) {
         ctx->frame_data = b->last - b->pos;
-        ctx->frame_pos = 0;
-        ctx->frame_len = ngx_sprintf(ctx->frame, "%xz" CRLF, ctx->frame_data)
+        ctx->frame_len = ngx_sprintf(ctx->frame, "%s%xz" CRLF,
+                                     ctx->in_frame ? CRLF : "",
+                                     ctx->frame_data)
                          - ctx->frame;
-    }
-
-    if (ctx->frame_data) {
-
-        if (ngx_http_inverting_peer_frame(ctx) != NGX_OK) {
-            return NGX_AGAIN;
-        }
-
-        sent = ngx_http_inverting_peer_put(ctx, b->pos, ctx->frame_data);
-
-        b->pos += sent;
-        ctx->frame_data -= sent;
-
-        if (ctx->frame_data) {
-            return NGX_AGAIN;
-        }
-
-        ctx->frame_len = ngx_sprintf(ctx->frame, CRLF) - ctx->frame;
+        ctx->in_frame = 1;
     }
 
     if (ngx_http_inverting_peer_frame(ctx) != NGX_OK) {
         return NGX_AGAIN;
     }
 
-    ctx->in_frame = 0;
+    sent = ngx_http_inverting_peer_put(ctx, b->pos, ctx->frame_data);
 
-    return NGX_OK;
+    b->pos += sent;
+    ctx->frame_data -= sent;
+
+    return ctx->frame_data ? NGX_AGAIN : NGX_OK;
 }
 
 
