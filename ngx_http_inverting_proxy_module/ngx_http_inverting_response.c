@@ -153,6 +153,7 @@ static ngx_int_t
 ngx_http_inverting_response_field(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
+    u_char           *last;
     ngx_str_t         name;
     ngx_table_elt_t  *h;
 
@@ -172,11 +173,14 @@ ngx_http_inverting_response_field(ngx_http_request_t *r,
     name.len = h->key.len;
     name.data = r->header_name_start;
 
-    /* nginx takes a line without a colon for a field without a value */
+    /* nginx takes a line without a colon, and any number of CRs at its end */
+
+    last = r->upstream->buffer.pos;
 
     if (r->invalid_header
+        || !ngx_http_inverting_is_token(&name)
         || *r->header_name_end != ':'
-        || !ngx_http_inverting_is_token(&name))
+        || (last[-2] == CR && last[-3] == CR))
     {
         return ngx_http_inverting_response_bad(r, ctx, "an invalid field:",
                                                &name);
