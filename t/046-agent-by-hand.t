@@ -26,7 +26,7 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
             inverting_proxy_agent main;
             client_max_body_size 1k;
             client_body_timeout 1s;
-            lingering_time 1s;
+            lingering_time 3s;
         }
         location /none/agent/ {
             inverting_proxy_agent main;
