@@ -45,7 +45,7 @@ const char *idlist_parse(const char *text, size_t n,
     const char *error, *end;
     cJSON *list;
 
-    while (n > 0 && strchr(" \t\r\n", text[n - 1]) != NULL) {
+    while (n > 0 && memchr(" \t\r\n", text[n - 1], 4) != NULL) {
         n--;
     }
 
