@@ -1,0 +1,335 @@
+#!/usr/bin/perl
+
+# What README.md and docs/ tell people to do, done: every piece of nginx's
+# configuration passes nginx -t, and the first steps and some of the recipes are
+# followed to a request that is answered.
+
+use lib 't/lib';
+use InvertingProxy::Test;
+
+use JSON::PP ();
+
+my $t = InvertingProxy::Test->new;
+
+mkdir("$t->{dir}/etc");
+
+my $b = $t->backend(sub {
+    my ($c, $req) = @_;
+
+    $c->read_body($req);
+    return $c->respond(200, [], join("\n", 'the backend',
+                       map({ "$_: " . ($req->header($_) || '') }
+                           qw(Cookie X-Auth-Request-Email
+                              X-Inverting-Proxy-User-ID)), ''));
+});
+
+
+# Blocks of a file: { lang ('' for an indented one), text, file, line, section }
+
+sub blocks {
+    my ($file) = @_;
+
+    my (@blocks, $block, $section);
+    my $line = 0;
+
+    for my $text (split(/^/, slurp($file))) {
+        $line++;
+
+        if ($block && $block->{lang} ne '') {
+            if ($text =~ /^```/) {
+                push @blocks, $block;
+                $block = undef;
+            } else {
+                $block->{text} .= $text;
+            }
+            next;
+        }
+
+        if ($text =~ /^    (.*\n)/) {
+            $block ||= { lang => '', text => '', file => $file, line => $line,
+                         section => $section };
+            $block->{text} .= $1;
+            next;
+        }
+
+        # An empty line within an indented block belongs to it.
+        if ($block && $text eq "\n") {
+            $block->{text} .= $text;
+            next;
+        }
+
+        push @blocks, $block if $block;
+        $block = undef;
+
+        $section = $1 if $text =~ /^#+ (.*)/;
+
+        if ($text =~ /^```(\w+)/) {
+            $block = { lang => $1, text => '', file => $file, line => $line,
+                       section => $section };
+        }
+    }
+
+    push @blocks, $block if $block;
+
+    return @blocks;
+}
+
+my @blocks = map { blocks($_) } 'README.md', sort glob('docs/*.md');
+
+
+sub find {
+    my ($section, $regex) = @_;
+
+    my ($block) = grep { $_->{section} eq $section && $_->{text} =~ $regex }
+                       @blocks;
+
+    return $block ? $block->{text} : die "\"$section\" has no $regex";
+}
+
+
+# Their paths and ports are ours, nothing else is changed.
+
+sub here {
+    my ($text) = @_;
+
+    $text =~ s{\bsudo }{}g;
+    $text =~ s{/etc/(?:nginx|ssl/private|ssl/certs)/}{$t->{dir}/etc/}g;
+    $text =~ s{\blisten 443 ssl}{listen 127.0.0.1:%%PORT%% ssl};
+    $text =~ s{\blisten 443 ssl}{listen 127.0.0.1:%%PORT%% ssl}g;
+
+    return $text;
+}
+
+
+sub shell {
+    my ($text) = @_;
+
+    my $r = run_command([ 'bash', '-e', '-c', here($text) ],
+                        env => { http_proxy => undef, no_proxy => '*' });
+    is($r->{status}, 0, 'a command of the text: ' . ($text =~ /^(.{1,40})/)[0])
+        or diag($r->{err});
+
+    return $r;
+}
+
+
+# The agent's command line, with the address of this nginx.
+
+sub agent {
+    my ($n, $command, $token, @more) = @_;
+
+    my %opt;
+    my @words = split(' ', $command);
+    my @args;
+
+    shift @words;
+    while (@words) {
+        my $flag = shift @words;
+        $flag =~ s/^-//;
+
+        if ($flag =~ /^(?:proxy|backend|host)$/) {
+            $opt{$flag} = shift @words;
+        } elsif ($flag eq 'token-file') {
+            push @args, '-token-file', $token;
+            shift @words;
+        } else {
+            push @args, "-$flag";
+        }
+    }
+
+    like($opt{proxy}, qr{^https://[\w.-]+/$}, 'the agent goes by TLS');
+
+    my $port = $n->port($n->{http} =~ /PORT_agents/ ? 'agents' : '');
+
+    return $t->agent(proxy => "https://127.0.0.1:$port/", wait => 0,
+                     backend => $opt{backend}, host => $b->address,
+                     args => [ @args, @more ]);
+}
+
+
+# curl, which finds any name here.
+
+sub curl {
+    my ($n, $url, @args) = @_;
+
+    my ($name) = $url =~ m{^https://([\w.-]+)/};
+    my $port = $n->port;
+    $url =~ s{^https://[\w.-]+/}{https://$name:$port/};
+
+    my $r = run_command([ qw(curl -sS --noproxy * --max-time 20 --cacert),
+                          "$t->{dir}/etc/example.com.pem",
+                          '--resolve', "$name:$port:127.0.0.1",
+                          '-w', '%{http_code}', @args, $url ]);
+
+    return $r->{out} . $r->{err};
+}
+
+
+# The certificate, as "First steps" makes it; the agent comes by address, and
+# there is more than one name.
+
+(my $openssl = find('The administrator', qr/^sudo openssl req/)) =~
+    s/(subjectAltName=DNS:example.com)/$1,DNS:*.example.com,IP:127.0.0.1/;
+shell($openssl);
+shell("cp $t->{dir}/etc/example.com.pem $t->{dir}/etc/$_-ca.pem")
+    for 'users', 'agents';
+
+
+# Every piece of configuration
+
+my $check = $t->nginx(start => 0);
+
+shell(find('A hundred tenants by host name', qr/tenants\.conf/));
+
+for my $block (grep { $_->{lang} eq 'nginx' } @blocks) {
+    my $text = here($block->{text});
+    my %conf;
+
+    $text =~ s/^\s*http \{\n(.*)^\}\n/$1/ms;
+
+    # A location needs a server, which needs a port.
+    $text = "server {\nlisten 127.0.0.1:%%PORT%%;\n$text}\n"
+        if $text =~ /^location /;
+
+    $text = "inverting_proxy_zone zone=main:16m;\n$text"
+        if $text =~ /inverting_proxy_\w+ +main/
+           && $text !~ /inverting_proxy_zone /;
+
+    my $r = $check->test(http => $text);
+    is($r->{status}, 0, "$block->{file}, line $block->{line}: passes")
+        or diag($r->{out});
+}
+
+
+# First steps
+
+my $token = shell(find('The administrator', qr/^token=/))->{out};
+like($token, qr/^[0-9a-f]{32}$/, 'a token');
+is((stat("$t->{dir}/etc/agents.map"))[2] & 0777, 0600,
+   'only its owner can read it');
+spew("$t->{dir}/token", $token);
+
+my $n = $t->nginx(http => here(find('The administrator', qr/^inverting_proxy_zone/)));
+
+my $curl = find('The end user', qr/^curl/);
+my ($url) = $curl =~ m{^curl (https://\S+/)$}m;
+like(curl($n, $url), qr/503$/, 'no agent is there');
+
+# The agent's command, with this address in place of the name.
+my $command = find('Whoever runs an agent', qr/^inverting-proxy-agent/m);
+my $agent = agent($n, $command =~ /^(inverting-proxy-agent .*)$/m,
+                  "$t->{dir}/token", '-ca-file', "$t->{dir}/etc/example.com.pem");
+
+ok(waitfor(sub { curl($n, $url) =~ /^the backend\n.*200$/s }),
+   'the server at home answers');
+like($agent->log, qr/\[info\] connected to proxy/, 'the agent says so');
+unlike($agent->log, qr/\[(?:warn|error)\]/, 'and nothing is wrong');
+$agent->stop;
+
+spew("$t->{dir}/wrong", "wrong\n");
+$agent = agent($n, $command =~ /^(inverting-proxy-agent .*)$/m,
+               "$t->{dir}/wrong", '-ca-file', "$t->{dir}/etc/example.com.pem");
+ok($agent->wait_log(qr/401/), 'one with a wrong token says that it is refused');
+$agent->stop;
+
+
+# A hundred tenants by host name
+
+shell(find('A hundred tenants by host name', qr/agents\.map/));
+
+# Agents find no name here: theirs is another port.
+(my $tenants = here(find('A hundred tenants by host name',
+                         qr/^inverting_proxy_zone/))) =~
+    s/%%PORT%%( ssl;\s+server_name agents)/%%PORT_agents%%$1/;
+
+$n = $t->nginx(http => $tenants);
+
+$token = (split(/\n/, slurp("$t->{dir}/etc/agents.map")))[6] =~
+         /^"Bearer ([0-9a-f]{32})" tenant-7;$/ ? $1 : '';
+spew("$t->{dir}/token", "$token\n");
+
+agent($n, find('A hundred tenants by host name', qr/^inverting-proxy-agent/),
+      "$t->{dir}/token", '-ca-file', "$t->{dir}/etc/example.com.pem");
+
+ok(waitfor(sub { curl($n, 'https://tenant-7.example.com/agent/pending')
+                 =~ /^the backend\n.*200$/s }),
+   'a tenant answers, at any path');
+like(curl($n, 'https://tenant-8.example.com/'), qr/503$/, 'another one is away');
+like(curl($n, 'https://tenant-101.example.com/'), qr/404$/,
+     'there is no hundred and first');
+
+
+# A sign-on service, and its cookie
+
+my $service = $t->backend(sub {
+    my ($c, $req) = @_;
+    my $cookie = $req->header('Cookie') || '';
+    return $c->respond($cookie =~ /_oauth2_proxy=s-alice\b/ ? 202 : 401,
+                       [ 'X-Auth-Request-Email: alice@example.com' ], '');
+});
+
+(my $conf = find('A sign-on service', qr/^map/m)) =~
+    s/127\.0\.0\.1:4180/$service->address/ge;
+
+$n = $t->nginx(start => 0, http => here($conf) . <<'EOT');
+    inverting_proxy_zone zone=main:8m;
+    inverting_proxy_backend main b end_user=alice@example.com backend_user=me;
+    server {
+        listen 127.0.0.1:%%PORT_agents%%;
+        location / {
+            inverting_proxy_agent main;
+            inverting_proxy_agent_user me;
+        }
+    }
+EOT
+$n->start;
+
+$t->agent(proxy => 'http://127.0.0.1:' . $n->port('agents') . '/',
+          backend => 'b', host => $b->address, wait => 0,
+          args => [ '-forward-user-id' ]);
+
+my $s = '_oauth2_proxy=s-alice';
+
+waitfor(sub { curl($n, 'https://example.com/', '-b', $s) =~ /200$/ });
+
+for my $case ([ $s, '' ], [ "a=b; $s", 'a=b; ' ], [ "$s; c=d", 'c=d' ],
+              [ "a=b; $s; c=d", 'a=b; c=d' ],
+              [ "a=b; $s; _oauth2_proxy_csrf=x; c=d", 'a=b; c=d' ],
+              [ "_oauth2_proxy_0=x; _oauth2_proxy_1=y; $s", '' ],
+              [ "$s; c=d; _oauth2_proxy_1=y", '' ],
+              [ "x_oauth2_proxy=1; $s", '' ])
+{
+    my ($sent, $told) = @$case;
+
+    my $page = curl($n, 'https://example.com/', '-b', $sent,
+                    '-H', 'X-Auth-Request-Email: root@example.com',
+                    '-H', 'X-Inverting-Proxy-User-ID: root@example.com');
+    $told =~ s/ $//;
+    like($page, qr/^Cookie: \Q$told\E$/m, "$sent: told as \"$told\"");
+    like($page, qr/^X-Auth-Request-Email: alice\@example\.com$/m, 'who it is');
+    like($page, qr/^X-Inverting-Proxy-User-ID: alice\@example\.com$/m,
+         'and again');
+}
+
+
+# The API's commands
+
+$n = $t->nginx(http => <<'EOT');
+    inverting_proxy_zone zone=main:4m;
+    server {
+        listen 127.0.0.1:%%PORT%%;
+        location /api/ { inverting_proxy_api main write=on; }
+    }
+EOT
+
+my $port = $n->port;
+
+for my $command (split(/\n(?=curl)/, find('The API', qr/^curl/))) {
+    (my $text = $command) =~ s{http://127\.0\.0\.1/}{http://127.0.0.1:$port/};
+
+    my $r = shell($text =~ s/^curl/curl -sS --fail/r);
+    ok(eval { JSON::PP->new->decode($r->{out}) }, "JSON: $command")
+        or diag($r->{out}, $r->{err});
+}
+
+$t->done;
