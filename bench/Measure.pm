@@ -72,15 +72,18 @@ sub median {
 
 
 sub wrk {
-    my ($system, $connections, $seconds, $origin) = @_;
+    my ($system, $connections, $seconds, $origin, %opt) = @_;
+
+    my $script = $opt{script} || 'wrk.lua';
 
     my @pids = $system->{processes}->();
     my @origin = $origin ? $origin->{processes}->() : ();
     my ($before, $origin_before) = (cpu(@pids), cpu(@origin));
 
     my $r = run_command([ 'wrk', '-t1', "-c$connections", "-d${seconds}s",
-                          '-s', "$FindBin::Bin/wrk.lua",
-                          "http://127.0.0.1:$system->{port}/" ],
+                          '-s', "$FindBin::Bin/$script",
+                          "http://127.0.0.1:$system->{port}/",
+                          @{$opt{args} || []} ],
                         timeout => $seconds + 30);
 
     my ($requests, $us, $p50, $p99, $errors) =
