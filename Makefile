@@ -13,6 +13,8 @@ BUILD = build
 DESTDIR =
 prefix = /usr/local
 bindir = $(prefix)/bin
+mandir = $(prefix)/share/man
+bashdir = $(prefix)/share/bash-completion/completions
 
 # V=1 shows the commands.
 Q = $(if $(V),,@)
@@ -35,8 +37,16 @@ MODULE_HDR = $(wildcard $(NAME)/*.h)
 AGENT = $(BUILD)/inverting-proxy-agent
 AGENT_SRC = $(wildcard agent/*.c)
 AGENT_OBJ = $(AGENT_SRC:agent/%.c=$(BUILD)/agent/%.o)
-UNIT_SRC = $(wildcard agent/test/*.c)
-UNIT = $(UNIT_SRC:agent/test/%.c=$(BUILD)/agent/test/%)
+
+# What of the agent the command for the API is made with, too.
+ADMIN = $(BUILD)/inverting-proxy-admin
+ADMIN_SRC = $(wildcard admin/*.c)
+ADMIN_OBJ = $(ADMIN_SRC:admin/%.c=$(BUILD)/admin/%.o) \
+            $(patsubst %,$(BUILD)/agent/%.o,buf log memory origin value)
+ADMIN_GEN = $(BUILD)/admin/gen/gen
+
+UNIT_SRC = $(wildcard agent/test/*.c admin/test/*.c)
+UNIT = $(UNIT_SRC:%.c=$(BUILD)/%)
 
 DEPS = gcc make pkg-config nginx nginx-dev libuv1-dev libcurl4-openssl-dev \
        libcjson-dev libssl-dev \
@@ -47,6 +57,7 @@ DEPS_BENCH = wrk
 DEPS_TRIXIE = debootstrap util-linux
 
 PACKAGES = libuv libcurl libcjson
+ADMIN_PACKAGES = libcurl libcjson
 
 # The same hardening as Debian's for the module; for the agent it is spelled out.
 # Parts of nginx hand null pointers with a length of zero to memcpy().
@@ -68,14 +79,18 @@ AGENT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) \
                $$(pkg-config --cflags $(PACKAGES))
 AGENT_LIBS = $$(pkg-config --libs $(PACKAGES))
 
+ADMIN_CFLAGS = -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) -I. \
+               $$(pkg-config --cflags $(ADMIN_PACKAGES))
+ADMIN_LIBS = $$(pkg-config --libs $(ADMIN_PACKAGES))
+
 # What the tests want to know.
 export INVERTING_PROXY_BUILD = $(CURDIR)/$(BUILD)
 
 
 .PHONY: all help deps demo test check asan valgrind lint bench trixie install \
-        clean module agent unit force
+        clean module agent admin unit force
 
-all: module agent       ## build module and agent into build/
+all: module agent admin ## build everything into build/
 
 help:                   ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile \
@@ -166,6 +181,44 @@ $(BUILD)/agent/test/%: agent/test/%.c $(filter-out %/main.o,$(AGENT_OBJ)) \
 -include $(AGENT_OBJ:.o=.d) $(UNIT:=.d)
 
 
+# The command for the API, and what is made of its tables
+
+admin: $(ADMIN) $(ADMIN).1 $(ADMIN).bash
+	@true
+
+$(BUILD)/admin.stamp: force
+	@mkdir -p $(BUILD)/admin/gen $(BUILD)/admin/test
+	@echo '$(CC) $(ADMIN_CFLAGS) $(LDFLAGS) $(ADMIN_LIBS)' >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/admin/%.o: admin/%.c $(BUILD)/admin.stamp
+	$(Q)$(CC) $(ADMIN_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(ADMIN): $(ADMIN_OBJ)
+	@echo "building $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ADMIN_LIBS)
+
+GEN_OBJ = $(patsubst %,$(BUILD)/admin/gen/%.o,main manual completion) \
+          $(filter-out %/admin/main.o,$(ADMIN_OBJ))
+
+$(ADMIN_GEN): $(GEN_OBJ)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ADMIN_LIBS)
+
+$(ADMIN).1: $(ADMIN_GEN)
+	$(Q)$< manual >$@
+
+$(ADMIN).bash: $(ADMIN_GEN) admin/completion.bash
+	$(Q)$< completion | cat - admin/completion.bash >$@
+
+$(BUILD)/admin/test/%: admin/test/%.c \
+                       $(filter-out %/admin/main.o,$(ADMIN_OBJ)) \
+                       $(BUILD)/admin.stamp
+	$(Q)$(CC) $(ADMIN_CFLAGS) -MMD -MP $(LDFLAGS) -o $@ \
+	    $(filter %.c %.o,$^) $(ADMIN_LIBS)
+
+-include $(ADMIN_OBJ:.o=.d) $(GEN_OBJ:.o=.d)
+
+
 # The tests again, under instruments.  The packaged nginx is not sanitized: the
 # run-time libraries come into it with LD_PRELOAD, which the harness sets.  The
 # reports are files, which fail the test that they belong to.
@@ -215,12 +268,16 @@ MODULES_PATH = $$(PATH=$$PATH:/usr/sbin nginx -V 2>&1 \
                | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')
 AVAILABLE = /usr/share/nginx/modules-available
 
-install: all            ## install module and agent (DESTDIR, prefix)
+install: all            ## install it all (DESTDIR, prefix)
 	@path="$(MODULES_PATH)"; \
 	install -d "$(DESTDIR)$$path" "$(DESTDIR)$(AVAILABLE)" \
-	    "$(DESTDIR)$(bindir)"; \
+	    "$(DESTDIR)$(bindir)" "$(DESTDIR)$(mandir)/man1" \
+	    "$(DESTDIR)$(bashdir)"; \
 	install -m 644 $(MODULE) "$(DESTDIR)$$path/$(NAME).so"; \
 	install -m 755 $(AGENT) "$(DESTDIR)$(bindir)/inverting-proxy-agent"; \
+	install -m 755 $(ADMIN) "$(DESTDIR)$(bindir)/inverting-proxy-admin"; \
+	install -m 644 $(ADMIN).1 "$(DESTDIR)$(mandir)/man1/"; \
+	install -m 644 $(ADMIN).bash "$(DESTDIR)$(bashdir)/inverting-proxy-admin"; \
 	echo "load_module modules/$(NAME).so;" \
 	    >"$(DESTDIR)$(AVAILABLE)/mod-http-inverting-proxy.conf"; \
 	echo "to load the module: ln -s $(AVAILABLE)/mod-http-inverting-proxy.conf" \
