@@ -239,13 +239,16 @@ static ngx_int_t
 ngx_http_inverting_head_scan(ngx_http_request_t *r, ngx_array_t *connection,
     size_t *len, ngx_uint_t *trailers)
 {
-    ngx_str_t        *value, token;
-    ngx_uint_t        i;
-    ngx_array_t       te;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_str_t                 *value, token;
+    ngx_uint_t                 i;
+    ngx_array_t                te;
+    ngx_list_part_t           *part;
+    ngx_table_elt_t           *h;
+    ngx_http_core_srv_conf_t  *cscf;
 
     *trailers = 0;
+
+    cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
 
     part = &r->headers_in.headers.part;
     h = part->elts;
@@ -266,6 +269,14 @@ ngx_http_inverting_head_scan(ngx_http_request_t *r, ngx_array_t *connection,
             ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                           "client sent a control character in \"%V\"",
                           &h[i].key);
+            return NGX_ERROR;
+        }
+
+        if (!cscf->ignore_invalid_headers
+            && !ngx_http_inverting_is_token(&h[i].key))
+        {
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "client sent an invalid field \"%V\"", &h[i].key);
             return NGX_ERROR;
         }
 
