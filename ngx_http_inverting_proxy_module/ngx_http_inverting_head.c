@@ -15,6 +15,7 @@ static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
     ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
 static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
     ngx_array_t *fields, ngx_array_t *connection);
+static ngx_int_t ngx_http_inverting_head_check_args(ngx_http_request_t *r);
 static u_char *ngx_http_inverting_head_target(ngx_http_request_t *r,
     u_char *p);
 
@@ -111,7 +112,8 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
           + sizeof("TE: trailers" CRLF CRLF) - 1;
 
     if (ngx_http_inverting_head_scan(r, &connection, &len, &trailers)
-        != NGX_OK)
+        != NGX_OK
+        || ngx_http_inverting_head_check_args(r) != NGX_OK)
     {
         return NGX_HTTP_BAD_REQUEST;
     }
@@ -346,6 +348,30 @@ ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h, ngx_array_t *fields,
 
     return connection->nelts
            && ngx_http_inverting_has_token(connection, &name);
+}
+
+
+/* what the client sent was checked, what "set $args" made of it was not */
+
+static ngx_int_t
+ngx_http_inverting_head_check_args(ngx_http_request_t *r)
+{
+    size_t  i;
+
+    if (r->valid_unparsed_uri) {
+        return NGX_OK;
+    }
+
+    for (i = 0; i < r->args.len; i++) {
+
+        if (r->args.data[i] <= 0x20 || r->args.data[i] == 0x7f) {
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "space or control character in the arguments");
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
