@@ -46,6 +46,15 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
         return NGX_HTTP_SERVICE_UNAVAILABLE;
     }
 
+    if (r == r->main && r->request_body && r->request_body_no_buffering) {
+
+        /* error_page: what was read unbuffered is not there any more */
+
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "the body of the request was passed on already");
+        return NGX_HTTP_BAD_GATEWAY;
+    }
+
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_inverting_client_ctx_t));
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -437,7 +446,7 @@ ngx_http_inverting_client_create(ngx_http_request_t *r)
     ctx->head_left = ctx->head.len;
     ctx->body_left = ctx->body.length;
 
-    if (r->request_body_no_buffering || r->request_body == NULL) {
+    if (r->request_body_no_buffering || !ctx->body.present) {
         return NGX_OK;
     }
 

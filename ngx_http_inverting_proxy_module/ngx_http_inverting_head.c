@@ -54,6 +54,13 @@ ngx_http_inverting_request_body(ngx_http_request_t *r,
     body->length = 0;
     body->present = 0;
 
+    if (r != r->main && r->main->request_body_no_buffering) {
+
+        /* is being passed on by the main request */
+
+        return;
+    }
+
     if (r->request_body) {
 
         /* was read before, or is the empty one of a subrequest */
