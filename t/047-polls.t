@@ -81,7 +81,15 @@ for my $poll (@polls) {
     my $end = $poll->wait_end(0.3);
 
     if ($end) {
-        push @ids, @{$p->poll_end($poll)->{ids}};
+        my @told = @{$p->poll_end($poll)->{ids}};
+
+        # at once: an ID is good for a few seconds
+        for my $id (@told) {
+            my $f = $p->fetch($id);
+            $p->respond($id, $p->response(200, [], $f->{request}{target}));
+        }
+
+        push @ids, @told;
     } else {
         push @rest, $poll;
     }
@@ -91,11 +99,6 @@ is(scalar @ids, 20, '20 requests are told');
 my %u = map { $_ => 1 } @ids;
 is(scalar keys %u, 20, 'each to one');
 is($t->status->agents('b'), scalar @rest, 'the others wait on');
-
-for my $id (@ids) {
-    my $f = $p->fetch($id);
-    $p->respond($id, $p->response(200, [], $f->{request}{target}));
-}
 
 is(scalar(grep { $c[$_ - 1]->response->{body} eq "/$_" } 1 .. 20), 20,
    'each client has its own response');
