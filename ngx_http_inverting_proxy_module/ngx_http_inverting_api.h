@@ -9,6 +9,7 @@
 
 
 #include "ngx_http_inverting_proxy_module.h"
+#include "ngx_http_inverting_json.h"
 
 
 /*
@@ -40,13 +41,17 @@
 #define NGX_HTTP_INVERTING_API_BATCH   100
 
 
-typedef struct {
+typedef struct ngx_http_inverting_api_ctx_s  ngx_http_inverting_api_ctx_t;
+
+struct ngx_http_inverting_api_ctx_s {
     ngx_http_inverting_vars_t      vars;
 
     ngx_http_request_t            *request;
     ngx_http_inverting_zone_t     *zone;
 
-    /* the body of a request */
+    /* the body of a request, and what to do when it is there */
+    ngx_int_t                    (*handler)(ngx_http_request_t *r,
+                                            ngx_http_inverting_api_ctx_t *ctx);
     u_char                        *body;
     size_t                         len;
     size_t                         size;
@@ -62,12 +67,32 @@ typedef struct {
     unsigned                       some:1;      /* not the first any more */
     unsigned                       sending:1;   /* the buffer is not free */
     unsigned                       complete:1;
-} ngx_http_inverting_api_ctx_t;
+};
 
 
-/* makes an answer: its head and its only buffer */
+/*
+ * Reads the body of a request, whatever nginx's own limits are: a zero byte
+ * follows it when ctx->handler is called, whose result finalizes the request.
+ */
+ngx_int_t ngx_http_inverting_api_read_body(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+
+/*
+ * Answers; what they return is for ngx_http_finalize_request().  The first
+ * one makes the head and the only buffer, or the head alone (NULL).
+ */
 ngx_int_t ngx_http_inverting_api_send(ngx_http_request_t *r,
     ngx_uint_t status, ngx_buf_t *b);
+ngx_int_t ngx_http_inverting_api_error(ngx_http_request_t *r,
+    ngx_uint_t status, ngx_str_t *field, char *message);
+ngx_int_t ngx_http_inverting_api_invalid(ngx_http_request_t *r,
+    ngx_http_inverting_record_error_t *error);
+ngx_int_t ngx_http_inverting_api_configured(ngx_http_request_t *r,
+    ngx_str_t *id);
+ngx_int_t ngx_http_inverting_api_not_allowed(ngx_http_request_t *r,
+    char *methods);
+ngx_int_t ngx_http_inverting_api_unavailable(ngx_http_request_t *r,
+    char *message);
 
 /* sends the list of all records, or the status, in steps */
 ngx_int_t ngx_http_inverting_api_list(ngx_http_request_t *r,

@@ -8,6 +8,7 @@
 #define _NGX_HTTP_INVERTING_RECORD_H_INCLUDED_
 
 
+#include "ngx_http_inverting_json.h"
 #include "ngx_http_inverting_registry.h"
 
 
@@ -34,15 +35,6 @@ typedef enum {
 } ngx_http_inverting_field_e;
 
 
-/* "text" continues a sentence that starts with the field's name */
-
-typedef struct {
-    ngx_uint_t     field;
-    ngx_str_t      name;                   /* in JSON, may be empty */
-    ngx_str_t      text;
-} ngx_http_inverting_record_error_t;
-
-
 /* whether it can be the id of a backend */
 ngx_uint_t ngx_http_inverting_record_id_valid(ngx_str_t *id);
 
@@ -64,9 +56,5 @@ ngx_int_t ngx_http_inverting_record_parse(ngx_pool_t *pool, ngx_str_t *json,
 u_char *ngx_http_inverting_record_write(u_char *p,
     ngx_http_inverting_record_t *record);
 size_t ngx_http_inverting_record_len(ngx_http_inverting_record_t *record);
-
-/* writes a string with its quotes */
-u_char *ngx_http_inverting_json_write(u_char *p, ngx_str_t *s);
-
 
 #endif /* _NGX_HTTP_INVERTING_RECORD_H_INCLUDED_ */
