@@ -27,6 +27,8 @@ static ngx_int_t ngx_http_inverting_agent_not_allowed(ngx_http_request_t *r,
     ngx_http_inverting_agent_call_t *call);
 static ngx_int_t ngx_http_inverting_agent_identity(ngx_http_request_t *r,
     ngx_http_inverting_agent_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_agent_secret(ngx_http_request_t *r,
+    ngx_http_inverting_agent_ctx_t *ctx);
 static ngx_uint_t ngx_http_inverting_agent_is_id(ngx_str_t *id);
 
 
@@ -115,12 +117,8 @@ ngx_http_inverting_agent_handler(ngx_http_request_t *r)
 
     rc = ngx_http_inverting_agent_identity(r, ctx);
 
-    if (rc == NGX_ERROR) {
+    if (rc != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if (rc == NGX_DECLINED) {
-        return ngx_http_inverting_agent_unauthorized(r, ctx);
     }
 
     /* an ID that can't be one is not looked for, but who asks comes first */
@@ -230,22 +228,6 @@ ngx_http_inverting_agent_identity(ngx_http_request_t *r,
     ngx_table_elt_t                      *header;
     ngx_http_inverting_proxy_loc_conf_t  *conf;
 
-    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
-
-    if (conf->agent_user
-        && ngx_http_complex_value(r, conf->agent_user, &ctx->vars.agent)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ctx->vars.agent.len == 0) {
-        ctx->reason = conf->agent_user
-                      ? "the value of \"inverting_proxy_agent_user\" is empty"
-                      : "\"inverting_proxy_agent_user\" is not in force";
-        return NGX_DECLINED;
-    }
-
     part = &r->headers_in.headers.part;
     header = part->elts;
 
@@ -283,12 +265,76 @@ ngx_http_inverting_agent_identity(ngx_http_request_t *r,
         }
     }
 
-    if (ctx->backend.len == 0) {
+    if (ngx_http_inverting_agent_secret(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ctx->secret) {
+        return NGX_OK;
+    }
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+
+    if (conf->agent_user
+        && ngx_http_complex_value(r, conf->agent_user, &ctx->vars.agent)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ctx->vars.agent.len == 0) {
+        ctx->reason = conf->agent_user
+                      ? "it showed no key, and the value of "
+                        "\"inverting_proxy_agent_user\" is empty"
+                      : "it showed no key, and "
+                        "\"inverting_proxy_agent_user\" is not in force";
+
+    } else if (ctx->backend.len == 0) {
         ctx->reason = "it sent no \"X-Inverting-Proxy-Backend-ID\"";
-        return NGX_DECLINED;
     }
 
     return NGX_OK;
+}
+
+
+/* what looks like a key is one, right or wrong, and nothing else counts then */
+
+static ngx_int_t
+ngx_http_inverting_agent_secret(ngx_http_request_t *r,
+    ngx_http_inverting_agent_ctx_t *ctx)
+{
+    ngx_str_t  *value, token;
+
+    static ngx_str_t  bearer = ngx_string("bearer ");
+    static ngx_str_t  prefix = ngx_string(NGX_HTTP_INVERTING_KEY_PREFIX);
+
+    ngx_str_null(&token);
+
+    if (r->headers_in.authorization) {
+        value = &r->headers_in.authorization->value;
+
+        if (value->len > bearer.len
+            && ngx_strncasecmp(value->data, bearer.data, bearer.len) == 0)
+        {
+            token.data = value->data + bearer.len;
+            token.len = value->len - bearer.len;
+
+            while (token.len && token.data[0] == ' ') {
+                token.data++;
+                token.len--;
+            }
+        }
+    }
+
+    if (token.len >= prefix.len
+        && ngx_memcmp(token.data, prefix.data, prefix.len) == 0)
+    {
+        ctx->secret = 1;
+    }
+
+    /* as much work if there is none: how long a refusal takes tells nothing */
+
+    return ngx_http_inverting_secret_hash(&token, ctx->hash);
 }
 
 
@@ -317,8 +363,58 @@ ngx_http_inverting_agent_is_id(ngx_str_t *id)
 ngx_http_inverting_backend_t *
 ngx_http_inverting_agent_backend_locked(ngx_http_inverting_agent_ctx_t *ctx)
 {
-    ngx_str_t                     *user;
-    ngx_http_inverting_backend_t  *backend;
+    ngx_str_t                        *user;
+    ngx_pool_t                       *pool;
+    ngx_http_inverting_backend_t     *backend;
+    ngx_http_inverting_stored_key_t  *stored;
+
+    stored = ngx_http_inverting_key_find_locked(ctx->zone, ctx->hash);
+
+    if (ctx->secret) {
+
+        if (stored == NULL) {
+            ctx->reason = "there is no such key";
+            return NULL;
+        }
+
+        backend = stored->backend;
+
+        if (ctx->backend.len
+            && (ctx->backend.len != backend->id.len
+                || ngx_memcmp(ctx->backend.data, backend->id.data,
+                              backend->id.len)
+                   != 0))
+        {
+            ctx->reason = "the key is another backend's";
+            return NULL;
+        }
+
+        pool = ctx->request->pool;
+
+        if (ctx->backend.len == 0) {
+            ctx->backend.data = ngx_pstrdup(pool, &backend->id);
+
+            if (ctx->backend.data == NULL) {
+                ctx->reason = "there is no memory";
+                return NULL;
+            }
+
+            ctx->backend.len = backend->id.len;
+        }
+
+        stored->last_used = ngx_time();
+
+        ctx->key = stored->key.id;
+        ctx->vars.backend = ctx->backend;
+
+        ngx_http_inverting_show_key(pool, &ctx->vars, ctx->key);
+
+        return backend;
+    }
+
+    if (ctx->reason) {
+        return NULL;
+    }
 
     backend = ngx_http_inverting_registry_find_locked(ctx->zone,
                                                       &ctx->backend);

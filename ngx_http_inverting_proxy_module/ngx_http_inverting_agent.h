@@ -9,6 +9,7 @@
 
 
 #include "ngx_http_inverting_proxy_module.h"
+#include "ngx_http_inverting_keys.h"
 
 
 /*
@@ -30,6 +31,10 @@ typedef struct {
     ngx_str_t                        backend;
     ngx_str_t                        id;
 
+    /* the key that it came by, once the backend is found, or NO_KEY */
+    uint64_t                         key;
+    u_char                           hash[NGX_HTTP_INVERTING_HASH_LEN];
+
     /* why the agent was not authenticated */
     const char                      *reason;
 
@@ -48,8 +53,14 @@ typedef struct {
     unsigned                         dropping:1;
     unsigned                         complete:1;
     unsigned                         finished:1;   /* did its part */
+    unsigned                         secret:1;     /* it showed a key */
 } ngx_http_inverting_agent_ctx_t;
 
+
+/* why what was in progress has ended */
+#define NGX_HTTP_INVERTING_GONE                                               \
+    "the backend was deleted, or is another agent's now, or its key was "     \
+    "revoked"
 
 /* the calls */
 ngx_int_t ngx_http_inverting_poll_handler(ngx_http_request_t *r,

@@ -14,7 +14,6 @@
 
 static ngx_int_t ngx_http_inverting_api_header(ngx_http_request_t *r,
     char *name, char *value);
-static u_char *ngx_http_inverting_api_time(u_char *p, char *name, time_t t);
 
 
 ngx_int_t
@@ -60,6 +59,14 @@ ngx_http_inverting_api_configured(ngx_http_request_t *r, ngx_str_t *id)
 
     return ngx_http_inverting_api_error(r, NGX_HTTP_FORBIDDEN, &name,
                                         (char *) p);
+}
+
+
+ngx_int_t
+ngx_http_inverting_api_no_backend(ngx_http_request_t *r)
+{
+    return ngx_http_inverting_api_error(r, NGX_HTTP_NOT_FOUND, NULL,
+                                        "there is no such backend");
 }
 
 
@@ -201,8 +208,17 @@ ngx_http_inverting_api_write(u_char *p, ngx_http_inverting_backend_t *backend)
 
     p = ngx_http_inverting_record_write(p, backend->record);
 
-    p = ngx_http_inverting_api_time(p, "lastUsed", backend->last_used);
-    p = ngx_http_inverting_api_time(p, "lastSeen", backend->last_seen);
+    /* without a time: never */
+
+    if (backend->last_used) {
+        p = ngx_cpymem(p, ",\"lastUsed\":", 12);
+        p = ngx_http_inverting_api_time(p, backend->last_used);
+    }
+
+    if (backend->last_seen) {
+        p = ngx_cpymem(p, ",\"lastSeen\":", 12);
+        p = ngx_http_inverting_api_time(p, backend->last_seen);
+    }
 
     return ngx_sprintf(p, ",\"agents\":%uD,\"waiting\":%uD,\"active\":%uD}",
                        backend->nreceivers, backend->waiting,
@@ -221,20 +237,18 @@ ngx_http_inverting_api_len(ngx_http_inverting_backend_t *backend)
 }
 
 
-/* none: never */
-
-static u_char *
-ngx_http_inverting_api_time(u_char *p, char *name, time_t t)
+u_char *
+ngx_http_inverting_api_time(u_char *p, time_t t)
 {
     ngx_tm_t  tm;
 
     if (t == 0) {
-        return p;
+        return ngx_cpymem(p, "null", 4);
     }
 
     ngx_gmtime(t, &tm);
 
-    return ngx_sprintf(p, ",\"%s\":\"%4d-%02d-%02dT%02d:%02d:%02dZ\"", name,
+    return ngx_sprintf(p, "\"%4d-%02d-%02dT%02d:%02d:%02dZ\"",
                        tm.ngx_tm_year, tm.ngx_tm_mon, tm.ngx_tm_mday,
                        tm.ngx_tm_hour, tm.ngx_tm_min, tm.ngx_tm_sec);
 }

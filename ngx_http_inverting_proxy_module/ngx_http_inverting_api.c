@@ -12,37 +12,65 @@
 #include "ngx_http_inverting_record.h"
 
 
+typedef struct {
+    ngx_uint_t     methods;
+    char          *allow;
+} ngx_http_inverting_api_methods_t;
+
+
+static ngx_int_t ngx_http_inverting_api_find(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_api_rest(ngx_http_request_t *r,
     ngx_str_t *rest);
+static ngx_int_t ngx_http_inverting_api_read(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_api_write_handler(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_api_refuse_write(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_inverting_api_foreign(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_inverting_api_same_origin(ngx_http_request_t *r,
     ngx_str_t *origin);
 
 static ngx_int_t ngx_http_inverting_api_get(ngx_http_request_t *r,
-    ngx_http_inverting_zone_t *zone, ngx_str_t *id);
-static ngx_int_t ngx_http_inverting_api_delete(ngx_http_request_t *r,
-    ngx_http_inverting_zone_t *zone, ngx_str_t *id);
-
-static ngx_int_t ngx_http_inverting_api_post(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_api_set(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_api_was_set(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_api_delete(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_api_changed(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+static ngx_buf_t *ngx_http_inverting_api_record(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+
+
+/* by ngx_http_inverting_api_resource_e */
+
+static ngx_http_inverting_api_methods_t  ngx_http_inverting_api_methods[] = {
+
+    { NGX_HTTP_GET|NGX_HTTP_HEAD, "GET, HEAD" },
+
+    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST, "GET, HEAD, POST" },
+
+    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE, "GET, HEAD, DELETE" },
+
+    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST, "GET, HEAD, POST" },
+
+    { NGX_HTTP_DELETE, "DELETE" }
+};
 
 
 ngx_int_t
 ngx_http_inverting_api_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                             rc;
-    ngx_str_t                             rest;
-    ngx_uint_t                            list, status;
-    ngx_http_inverting_zone_t            *zone;
     ngx_http_inverting_api_ctx_t         *ctx;
+    ngx_http_inverting_api_methods_t     *methods;
     ngx_http_inverting_proxy_loc_conf_t  *plcf;
 
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
 
-    zone = plcf->api_zone;
-
-    if (zone->slot == NGX_HTTP_INVERTING_NONE) {
+    if (plcf->api_zone->slot == NGX_HTTP_INVERTING_NONE) {
         return ngx_http_inverting_api_unavailable(r,
                                  "this worker process does not use the zone");
     }
@@ -52,60 +80,6 @@ ngx_http_inverting_api_handler(ngx_http_request_t *r)
                              "the request was made by a page of another site");
     }
 
-    rc = ngx_http_inverting_api_rest(r, &rest);
-
-    list = (rest.len == 8 && ngx_strncmp(rest.data, "backends", 8) == 0);
-    status = (rest.len == 6 && ngx_strncmp(rest.data, "status", 6) == 0);
-
-    if (!list && !status
-        && (rest.len <= 9 || ngx_strncmp(rest.data, "backends/", 9) != 0))
-    {
-        rc = NGX_DECLINED;
-    }
-
-    if (rc != NGX_OK) {
-        return ngx_http_inverting_api_error(r, NGX_HTTP_NOT_FOUND, NULL,
-                          "there are \"backends\", \"backends/ID\" "
-                          "and \"status\"");
-    }
-
-    if (status) {
-        if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-            return ngx_http_inverting_api_not_allowed(r, "GET, HEAD");
-        }
-
-    } else if (list) {
-        if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST))) {
-            return ngx_http_inverting_api_not_allowed(r, "GET, HEAD, POST");
-        }
-
-    } else {
-        rest.data += 9;
-        rest.len -= 9;
-
-        if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE))) {
-            return ngx_http_inverting_api_not_allowed(r, "GET, HEAD, DELETE");
-        }
-    }
-
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-
-        rc = ngx_http_inverting_api_refuse_write(r);
-
-        if (rc != NGX_DECLINED) {
-            return rc;
-        }
-    }
-
-    if (!list && !status) {
-
-        if (r->method == NGX_HTTP_DELETE) {
-            return ngx_http_inverting_api_delete(r, zone, &rest);
-        }
-
-        return ngx_http_inverting_api_get(r, zone, &rest);
-    }
-
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_inverting_api_ctx_t));
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -113,23 +87,91 @@ ngx_http_inverting_api_handler(ngx_http_request_t *r)
 
     ctx->vars.queue_time = -1;
     ctx->request = r;
-    ctx->zone = zone;
-    ctx->status = status;
+    ctx->zone = plcf->api_zone;
 
     ngx_http_inverting_set_vars(r, ctx);
 
-    if (r->method == NGX_HTTP_POST) {
-        ctx->handler = ngx_http_inverting_api_post;
-        return ngx_http_inverting_api_read_body(r, ctx);
+    if (ngx_http_inverting_api_find(r, ctx) != NGX_OK) {
+        return ngx_http_inverting_api_error(r, NGX_HTTP_NOT_FOUND, NULL,
+                          "there are \"backends\", \"backends/ID\", "
+                          "\"backends/ID/keys\", \"backends/ID/keys/KEY\" "
+                          "and \"status\"");
     }
 
-    rc = ngx_http_discard_request_body(r);
+    methods = &ngx_http_inverting_api_methods[ctx->resource];
 
-    if (rc != NGX_OK) {
-        return rc;
+    if (!(r->method & methods->methods)) {
+        return ngx_http_inverting_api_not_allowed(r, methods->allow);
     }
 
-    return ngx_http_inverting_api_list(r, ctx);
+    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
+        return ngx_http_inverting_api_read(r, ctx);
+    }
+
+    return ngx_http_inverting_api_write_handler(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_inverting_api_find(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    u_char     *p, *last;
+    ngx_str_t   rest;
+
+    if (ngx_http_inverting_api_rest(r, &rest) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    if (rest.len == 6 && ngx_strncmp(rest.data, "status", 6) == 0) {
+        ctx->resource = NGX_HTTP_INVERTING_API_STATUS;
+        return NGX_OK;
+    }
+
+    if (rest.len == 8 && ngx_strncmp(rest.data, "backends", 8) == 0) {
+        ctx->resource = NGX_HTTP_INVERTING_API_BACKENDS;
+        return NGX_OK;
+    }
+
+    if (rest.len <= 9 || ngx_strncmp(rest.data, "backends/", 9) != 0) {
+        return NGX_DECLINED;
+    }
+
+    p = rest.data + 9;
+    last = rest.data + rest.len;
+
+    ctx->backend.data = p;
+
+    p = ngx_strlchr(p, last, '/');
+
+    if (p == NULL) {
+        ctx->backend.len = last - ctx->backend.data;
+        ctx->resource = NGX_HTTP_INVERTING_API_BACKEND;
+        return NGX_OK;
+    }
+
+    ctx->backend.len = p - ctx->backend.data;
+
+    if (last - p < 5 || ngx_strncmp(p, "/keys", 5) != 0) {
+        return NGX_DECLINED;
+    }
+
+    p += 5;
+
+    if (p == last) {
+        ctx->resource = NGX_HTTP_INVERTING_API_KEYS;
+        return NGX_OK;
+    }
+
+    if (*p++ != '/' || p == last || ngx_strlchr(p, last, '/')) {
+        return NGX_DECLINED;
+    }
+
+    ctx->key.data = p;
+    ctx->key.len = last - p;
+    ctx->resource = NGX_HTTP_INVERTING_API_KEY;
+
+    return NGX_OK;
 }
 
 
@@ -166,6 +208,66 @@ ngx_http_inverting_api_rest(ngx_http_request_t *r, ngx_str_t *rest)
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_api_read(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    switch (ctx->resource) {
+
+    case NGX_HTTP_INVERTING_API_BACKEND:
+        return ngx_http_inverting_api_get(r, ctx);
+
+    case NGX_HTTP_INVERTING_API_KEYS:
+        return ngx_http_inverting_api_keys(r, ctx);
+
+    default: /* BACKENDS, STATUS */
+        return ngx_http_inverting_api_list(r, ctx);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_inverting_api_write_handler(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_inverting_api_refuse_write(r);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    ctx->change.record.id = ctx->backend;
+
+    if (r->method == NGX_HTTP_POST) {
+        ctx->handler = (ctx->resource == NGX_HTTP_INVERTING_API_KEYS)
+                       ? ngx_http_inverting_api_add_key
+                       : ngx_http_inverting_api_set;
+
+        return ngx_http_inverting_api_read_body(r, ctx);
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return (ctx->resource == NGX_HTTP_INVERTING_API_KEY)
+           ? ngx_http_inverting_api_delete_key(r, ctx)
+           : ngx_http_inverting_api_delete(r, ctx);
 }
 
 
@@ -270,24 +372,17 @@ ngx_http_inverting_api_same_origin(ngx_http_request_t *r, ngx_str_t *origin)
 
 static ngx_int_t
 ngx_http_inverting_api_get(ngx_http_request_t *r,
-    ngx_http_inverting_zone_t *zone, ngx_str_t *id)
+    ngx_http_inverting_api_ctx_t *ctx)
 {
     ngx_buf_t                     *b;
-    ngx_int_t                      rc;
     ngx_http_inverting_backend_t  *backend;
-
-    rc = ngx_http_discard_request_body(r);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
 
     b = NULL;
 
-    ngx_http_inverting_lock(zone);
+    ngx_http_inverting_lock(ctx->zone);
 
-    backend = ngx_http_inverting_registry_find_locked(zone, id);
-
+    backend = ngx_http_inverting_registry_find_locked(ctx->zone,
+                                                      &ctx->backend);
     if (backend) {
         b = ngx_create_temp_buf(r->pool,
                                 ngx_http_inverting_api_len(backend) + 1);
@@ -297,11 +392,10 @@ ngx_http_inverting_api_get(ngx_http_request_t *r,
         }
     }
 
-    ngx_http_inverting_unlock(zone);
+    ngx_http_inverting_unlock(ctx->zone);
 
     if (backend == NULL) {
-        return ngx_http_inverting_api_error(r, NGX_HTTP_NOT_FOUND, NULL,
-                                            "there is no such backend");
+        return ngx_http_inverting_api_no_backend(r);
     }
 
     if (b == NULL) {
@@ -313,37 +407,132 @@ ngx_http_inverting_api_get(ngx_http_request_t *r,
 
 
 static ngx_int_t
-ngx_http_inverting_api_delete(ngx_http_request_t *r,
-    ngx_http_inverting_zone_t *zone, ngx_str_t *id)
+ngx_http_inverting_api_set(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
 {
-    ngx_buf_t  *b;
-    ngx_int_t   rc;
+    ngx_int_t                           rc;
+    ngx_str_t                           json;
+    ngx_http_inverting_record_error_t   error;
 
-    rc = ngx_http_discard_request_body(r);
+    json.data = ctx->body;
+    json.len = ctx->len;
 
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    ngx_http_inverting_lock(zone);
-
-    rc = ngx_http_inverting_registry_delete_locked(zone, id, 0);
-
-    ngx_http_inverting_unlock(zone);
+    rc = ngx_http_inverting_record_parse(r->pool, &json, &ctx->change.record,
+                                         &error);
 
     if (rc == NGX_DECLINED) {
-        return ngx_http_inverting_api_configured(r, id);
+        return ngx_http_inverting_api_invalid(r, &error);
     }
+
+    if (rc != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->backend = ctx->change.record.id;
+    ctx->change.type = NGX_HTTP_INVERTING_SET;
+    ctx->done = ngx_http_inverting_api_was_set;
+
+    return ngx_http_inverting_api_change(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_inverting_api_was_set(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    ngx_buf_t                     *b;
+    ngx_http_inverting_backend_t  *backend;
+
+    ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
+                  "backend \"%V\" of zone \"%V\" was set",
+                  &ctx->backend, &ctx->zone->name);
+
+    b = NULL;
+
+    ngx_http_inverting_lock(ctx->zone);
+
+    backend = ngx_http_inverting_registry_find_locked(ctx->zone,
+                                                      &ctx->backend);
+    if (backend) {
+        b = ngx_create_temp_buf(r->pool,
+                                ngx_http_inverting_api_len(backend) + 1);
+        if (b) {
+            b->last = ngx_http_inverting_api_write(b->last, backend);
+            *b->last++ = LF;
+        }
+    }
+
+    ngx_http_inverting_unlock(ctx->zone);
+
+    if (backend == NULL) {
+        b = ngx_http_inverting_api_record(r, ctx);
+    }
+
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_inverting_api_send(r, NGX_HTTP_OK, b);
+}
+
+
+/* it was set, and somebody has deleted it since */
+
+static ngx_buf_t *
+ngx_http_inverting_api_record(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    ngx_buf_t  *b;
+
+    b = ngx_create_temp_buf(r->pool, sizeof("{}\n") - 1
+                      + ngx_http_inverting_record_len(&ctx->change.record));
+    if (b == NULL) {
+        return NULL;
+    }
+
+    *b->last++ = '{';
+    b->last = ngx_http_inverting_record_write(b->last, &ctx->change.record);
+    *b->last++ = '}';
+    *b->last++ = LF;
+
+    return b;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_api_delete(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    ctx->change.type = NGX_HTTP_INVERTING_DELETE;
+    ctx->done = ngx_http_inverting_api_deleted;
+
+    return ngx_http_inverting_api_change(r, ctx);
+}
+
+
+ngx_int_t
+ngx_http_inverting_api_deleted(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    ngx_buf_t  *b;
 
     /* to delete what is not there is no error in this family of proxies */
 
-    if (rc == NGX_OK) {
+    if (ctx->change.result == NGX_HTTP_INVERTING_UNCHANGED) {
+        /* void */
+
+    } else if (ctx->change.type == NGX_HTTP_INVERTING_DELETE) {
         ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
                       "backend \"%V\" of zone \"%V\" was deleted",
-                      id, &zone->name);
+                      &ctx->backend, &ctx->zone->name);
+
+    } else {
+        ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
+                      "key \"%V\" of backend \"%V\" of zone \"%V\" was "
+                      "revoked", &ctx->key, &ctx->backend, &ctx->zone->name);
     }
 
-    b = ngx_create_temp_buf(r->pool, sizeof("{}" CRLF) - 1);
+    b = ngx_create_temp_buf(r->pool, sizeof("{}\n") - 1);
     if (b == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -354,32 +543,13 @@ ngx_http_inverting_api_delete(ngx_http_request_t *r,
 }
 
 
-static ngx_int_t
-ngx_http_inverting_api_post(ngx_http_request_t *r,
+ngx_int_t
+ngx_http_inverting_api_change(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx)
 {
-    ngx_buf_t                          *b;
-    ngx_int_t                           rc;
-    ngx_str_t                           json;
-    ngx_http_inverting_zone_t          *zone;
-    ngx_http_inverting_record_t         record;
-    ngx_http_inverting_backend_t       *backend;
-    ngx_http_inverting_record_error_t   error;
+    ngx_int_t  rc;
 
-    json.data = ctx->body;
-    json.len = ctx->len;
-
-    rc = ngx_http_inverting_record_parse(r->pool, &json, &record, &error);
-
-    if (rc == NGX_DECLINED) {
-        return ngx_http_inverting_api_invalid(r, &error);
-    }
-
-    if (rc != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    /* once more: it may have taken a while to come */
+    /* once more: a body may have taken a while to come */
 
     rc = ngx_http_inverting_api_refuse_write(r);
 
@@ -387,46 +557,42 @@ ngx_http_inverting_api_post(ngx_http_request_t *r,
         return rc;
     }
 
-    zone = ctx->zone;
-    b = NULL;
+    ngx_http_inverting_lock(ctx->zone);
 
-    ngx_http_inverting_lock(zone);
+    ngx_http_inverting_change_locked(ctx->zone, &ctx->change);
 
-    rc = ngx_http_inverting_registry_set_locked(zone, &record);
+    ngx_http_inverting_unlock(ctx->zone);
 
-    if (rc == NGX_OK) {
-        backend = ngx_http_inverting_registry_find_locked(zone, &record.id);
+    return ngx_http_inverting_api_changed(r, ctx);
+}
 
-        b = ngx_create_temp_buf(r->pool,
-                                ngx_http_inverting_api_len(backend) + 1);
-        if (b) {
-            b->last = ngx_http_inverting_api_write(b->last, backend);
-            *b->last++ = LF;
-        }
-    }
 
-    ngx_http_inverting_unlock(zone);
+static ngx_int_t
+ngx_http_inverting_api_changed(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    switch (ctx->change.result) {
 
-    if (rc == NGX_DECLINED) {
-        return ngx_http_inverting_api_configured(r, &record.id);
-    }
+    case NGX_HTTP_INVERTING_NO_BACKEND:
+        return ngx_http_inverting_api_no_backend(r);
 
-    if (rc != NGX_OK) {
+    case NGX_HTTP_INVERTING_STATIC:
+        return ngx_http_inverting_api_configured(r, &ctx->backend);
+
+    case NGX_HTTP_INVERTING_KEYS_FULL:
+        return ngx_http_inverting_api_error(r, NGX_HTTP_CONFLICT, NULL,
+                                "the backend has 16 keys, delete one first");
+
+    case NGX_HTTP_INVERTING_REGISTRY_FULL:
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "registry of inverting_proxy_zone \"%V\" is full: "
-                      "no room for backend \"%V\"", &zone->name, &record.id);
+                      "no room for backend \"%V\" or its keys",
+                      &ctx->zone->name, &ctx->backend);
 
         return ngx_http_inverting_api_error(r, NGX_HTTP_INSUFFICIENT_STORAGE,
                                             NULL, "the registry is full");
+
+    default: /* CHANGED, UNCHANGED */
+        return ctx->done(r, ctx);
     }
-
-    ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
-                  "backend \"%V\" of zone \"%V\" was set",
-                  &record.id, &zone->name);
-
-    if (b == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_inverting_api_send(r, NGX_HTTP_OK, b);
 }

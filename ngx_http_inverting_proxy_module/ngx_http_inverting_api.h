@@ -9,6 +9,7 @@
 
 
 #include "ngx_http_inverting_proxy_module.h"
+#include "ngx_http_inverting_change.h"
 #include "ngx_http_inverting_json.h"
 
 
@@ -18,6 +19,9 @@
  *     GET          backends       all records, a bare array
  *     POST         backends       creates or replaces one, answers with it
  *     GET, DELETE  backends/ID    one record
+ *     GET          backends/ID/keys
+ *     POST         backends/ID/keys       makes one, answers with its secret
+ *     DELETE       backends/ID/keys/KEY   revokes it
  *     GET          status         the zone, its workers and backends
  *
  * Every answer of the module's is JSON.  An error is
@@ -41,6 +45,15 @@
 #define NGX_HTTP_INVERTING_API_BATCH   100
 
 
+typedef enum {
+    NGX_HTTP_INVERTING_API_STATUS = 0,
+    NGX_HTTP_INVERTING_API_BACKENDS,
+    NGX_HTTP_INVERTING_API_BACKEND,
+    NGX_HTTP_INVERTING_API_KEYS,
+    NGX_HTTP_INVERTING_API_KEY
+} ngx_http_inverting_api_resource_e;
+
+
 typedef struct ngx_http_inverting_api_ctx_s  ngx_http_inverting_api_ctx_t;
 
 struct ngx_http_inverting_api_ctx_s {
@@ -48,6 +61,17 @@ struct ngx_http_inverting_api_ctx_s {
 
     ngx_http_request_t            *request;
     ngx_http_inverting_zone_t     *zone;
+
+    /* what it is about, as in the URI */
+    ngx_uint_t                     resource;
+    ngx_str_t                      backend;
+    ngx_str_t                      key;
+
+    /* a change, and what answers once it is made */
+    ngx_http_inverting_change_t    change;
+    ngx_int_t                    (*done)(ngx_http_request_t *r,
+                                         ngx_http_inverting_api_ctx_t *ctx);
+    u_char                        *secret;       /* of a new key */
 
     /* the body of a request, and what to do when it is there */
     ngx_int_t                    (*handler)(ngx_http_request_t *r,
@@ -63,7 +87,6 @@ struct ngx_http_inverting_api_ctx_s {
     ngx_chain_t                    out;
     ngx_event_t                    event;
 
-    unsigned                       status:1;    /* not records */
     unsigned                       some:1;      /* not the first any more */
     unsigned                       sending:1;   /* the buffer is not free */
     unsigned                       complete:1;
@@ -94,6 +117,24 @@ ngx_int_t ngx_http_inverting_api_not_allowed(ngx_http_request_t *r,
 ngx_int_t ngx_http_inverting_api_unavailable(ngx_http_request_t *r,
     char *message);
 
+ngx_int_t ngx_http_inverting_api_no_backend(ngx_http_request_t *r);
+
+/* makes ctx->change and answers: by ctx->done, or says why it was not made */
+ngx_int_t ngx_http_inverting_api_change(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+
+/* ctx->done of what deletes */
+ngx_int_t ngx_http_inverting_api_deleted(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+
+/* backends/ID/keys; the second one is for when the body has come */
+ngx_int_t ngx_http_inverting_api_keys(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+ngx_int_t ngx_http_inverting_api_add_key(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+ngx_int_t ngx_http_inverting_api_delete_key(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+
 /* sends the list of all records, or the status, in steps */
 ngx_int_t ngx_http_inverting_api_list(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
@@ -102,6 +143,10 @@ ngx_int_t ngx_http_inverting_api_list(ngx_http_request_t *r,
 u_char *ngx_http_inverting_api_write(u_char *p,
     ngx_http_inverting_backend_t *backend);
 size_t ngx_http_inverting_api_len(ngx_http_inverting_backend_t *backend);
+
+/* writes a time as JSON, null for 0: at most so many characters */
+#define NGX_HTTP_INVERTING_TIME_LEN  (sizeof("\"1970-01-01T00:00:00Z\"") - 1)
+u_char *ngx_http_inverting_api_time(u_char *p, time_t t);
 
 
 #endif /* _NGX_HTTP_INVERTING_API_H_INCLUDED_ */

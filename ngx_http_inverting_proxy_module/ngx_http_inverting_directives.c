@@ -10,6 +10,7 @@
 
 #include "ngx_http_inverting_directives.h"
 #include "ngx_http_inverting_head.h"
+#include "ngx_http_inverting_keys.h"
 
 
 /* for the default of the registry's share */
@@ -223,6 +224,12 @@ ngx_http_inverting_use_zone(ngx_conf_t *cf, ngx_str_t *name)
     zone->backends = ngx_array_create(cf->pool, 4,
                                       sizeof(ngx_http_inverting_record_t));
     if (zone->backends == NULL) {
+        return NULL;
+    }
+
+    zone->keys = ngx_array_create(cf->pool, 4,
+                                  sizeof(ngx_http_inverting_static_key_t));
+    if (zone->keys == NULL) {
         return NULL;
     }
 

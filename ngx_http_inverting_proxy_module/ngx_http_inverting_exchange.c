@@ -104,6 +104,8 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     t->slot[NGX_HTTP_INVERTING_TAKER] = NGX_HTTP_INVERTING_NONE;
     t->slot[NGX_HTTP_INVERTING_ANSWERER] = NGX_HTTP_INVERTING_NONE;
 
+    ngx_memzero(t->keys, sizeof(t->keys));
+
     /* nginx's cached time has milliseconds only: good enough for the log */
     tp = ngx_timeofday();
     ts.tv_sec = tp->sec;
@@ -535,7 +537,7 @@ ngx_http_inverting_free_tx_locked(ngx_http_inverting_zone_t *zone,
 
 ngx_int_t
 ngx_http_inverting_take_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_str_t *id,
+    ngx_http_inverting_backend_t *backend, uint64_t key, ngx_str_t *id,
     ngx_http_inverting_end_t *end)
 {
     ngx_http_inverting_tx_t  *t;
@@ -548,6 +550,9 @@ ngx_http_inverting_take_locked(ngx_http_inverting_zone_t *zone,
 
     t->fetchable = 0;
     t->lease = ngx_current_msec + NGX_HTTP_INVERTING_LEASE;
+
+    t->keys[NGX_HTTP_INVERTING_CLIENT] = key;
+    t->keys[NGX_HTTP_INVERTING_TAKER] = key;
 
     __atomic_store_n(&t->taken, 1, __ATOMIC_SEQ_CST);
 
@@ -598,7 +603,7 @@ ngx_http_inverting_head(ngx_http_inverting_end_t *end, ngx_pool_t *pool,
 
 ngx_int_t
 ngx_http_inverting_answer_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_str_t *id,
+    ngx_http_inverting_backend_t *backend, uint64_t key, ngx_str_t *id,
     ngx_http_inverting_end_t *end)
 {
     ngx_http_inverting_tx_t  *t;
@@ -611,6 +616,7 @@ ngx_http_inverting_answer_locked(ngx_http_inverting_zone_t *zone,
 
     t->answered = 1;
     t->lease = 0;
+    t->keys[NGX_HTTP_INVERTING_ANSWERER] = key;
 
     ngx_http_inverting_attach(end, zone, t, NGX_HTTP_INVERTING_ANSWERER);
 
@@ -646,6 +652,58 @@ ngx_http_inverting_backend_end_locked(ngx_http_inverting_zone_t *zone,
         if (t->backend == backend && t->state != NGX_HTTP_INVERTING_TX_FREE) {
             ngx_http_inverting_end_tx_locked(zone, t,
                                              NGX_HTTP_INVERTING_BACKEND_GONE);
+        }
+    }
+}
+
+
+void
+ngx_http_inverting_key_end_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, uint64_t key)
+{
+    uint32_t                        n;
+    ngx_uint_t                      i, role;
+    ngx_http_inverting_tx_t        *t;
+    ngx_http_inverting_receiver_t  *rcv;
+
+    for (n = backend->receivers; n != NGX_HTTP_INVERTING_NONE; n = rcv->next) {
+        rcv = &zone->receivers[n];
+
+        if (rcv->key == key) {
+            rcv->state = NGX_HTTP_INVERTING_RECEIVER_ENDING;
+            ngx_http_inverting_notify_receiver(zone, rcv);
+        }
+    }
+
+    if (backend->active == 0) {
+        return;
+    }
+
+    for (i = 0; i < zone->sh->ntxs; i++) {
+        t = &zone->txs[i];
+
+        if (t->backend != backend
+            || t->response.closed
+            || (t->state != NGX_HTTP_INVERTING_TX_ASSIGNED
+                && t->state != NGX_HTTP_INVERTING_TX_ANSWERING))
+        {
+            continue;
+        }
+
+        for (role = NGX_HTTP_INVERTING_TAKER;
+             role < NGX_HTTP_INVERTING_ROLES;
+             role++)
+        {
+            if (t->slot[role] != NGX_HTTP_INVERTING_NONE
+                && t->keys[role] == key)
+            {
+                ngx_http_inverting_end_tx_locked(zone, t,
+                                             NGX_HTTP_INVERTING_BACKEND_GONE);
+            }
+        }
+
+        if (t->lease && t->keys[NGX_HTTP_INVERTING_CLIENT] == key) {
+            ngx_http_inverting_lost_locked(zone, t);
         }
     }
 }

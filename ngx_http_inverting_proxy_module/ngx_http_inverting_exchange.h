@@ -36,6 +36,8 @@
 /* after being told, an agent has as long to fetch; then, to open its POST */
 #define NGX_HTTP_INVERTING_LEASE      5000
 
+/* in all calls "key" is the one that the agent has shown, or NO_KEY */
+
 
 typedef struct {
     ngx_str_t      user;             /* of the end user, may be empty */
@@ -87,14 +89,14 @@ void ngx_http_inverting_close(ngx_http_inverting_end_t *end,
  * sent to the agent at once.
  */
 ngx_int_t ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_http_inverting_end_t *end,
-    u_char ids[][NGX_HTTP_INVERTING_ID_LEN]);
+    ngx_http_inverting_backend_t *backend, uint64_t key,
+    ngx_http_inverting_end_t *end, u_char ids[][NGX_HTTP_INVERTING_ID_LEN]);
 
 /*
  * What came for a waiting poll; to be called from its handler, takes the lock
  * itself.  Returns how many IDs, or NGX_AGAIN: nothing yet, or NGX_DONE: the
- * backend was deleted or is another agent's now.  The end is detached then,
- * but for NGX_AGAIN.
+ * backend was deleted or is another agent's now, or the key was revoked.  The
+ * end is detached then, but for NGX_AGAIN.
  */
 ngx_int_t ngx_http_inverting_receive(ngx_http_inverting_end_t *end,
     u_char ids[][NGX_HTTP_INVERTING_ID_LEN]);
@@ -107,7 +109,7 @@ void ngx_http_inverting_poll_close(ngx_http_inverting_end_t *end);
  * no such ID for this backend, or it was fetched already.
  */
 ngx_int_t ngx_http_inverting_take_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_str_t *id,
+    ngx_http_inverting_backend_t *backend, uint64_t key, ngx_str_t *id,
     ngx_http_inverting_end_t *end);
 
 /*
@@ -122,7 +124,7 @@ ngx_int_t ngx_http_inverting_head(ngx_http_inverting_end_t *end,
  * no such ID for this backend, or it was answered already, or not fetched.
  */
 ngx_int_t ngx_http_inverting_answer_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_str_t *id,
+    ngx_http_inverting_backend_t *backend, uint64_t key, ngx_str_t *id,
     ngx_http_inverting_end_t *end);
 
 /*
@@ -144,6 +146,14 @@ ngx_int_t ngx_http_inverting_answer_locked(ngx_http_inverting_zone_t *zone,
  */
 void ngx_http_inverting_backend_end_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend);
+
+/*
+ * The key is revoked: polls that came by it end, and transactions whose ends
+ * it holds, unless the whole response is there; those that its agent was told
+ * of and has not answered are offered to others where that can do no harm.
+ */
+void ngx_http_inverting_key_end_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, uint64_t key);
 
 /* whether an agent counts as present */
 ngx_uint_t ngx_http_inverting_present_locked(

@@ -82,8 +82,8 @@ ngx_http_inverting_fetch_handler(ngx_http_request_t *r,
         return ngx_http_inverting_agent_unauthorized(r, ctx);
     }
 
-    rc = ngx_http_inverting_take_locked(ctx->zone, backend, &ctx->id,
-                                        &ctx->end);
+    rc = ngx_http_inverting_take_locked(ctx->zone, backend, ctx->key,
+                                        &ctx->id, &ctx->end);
 
     ngx_http_inverting_unlock(ctx->zone);
 

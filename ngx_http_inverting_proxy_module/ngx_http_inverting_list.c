@@ -232,7 +232,7 @@ ngx_http_inverting_list_fill(ngx_http_inverting_api_ctx_t *ctx)
     if (ctx->complete) {
         *b->last++ = ']';
 
-        if (ctx->status) {
+        if (ctx->resource == NGX_HTTP_INVERTING_API_STATUS) {
             *b->last++ = '}';
         }
 
@@ -247,7 +247,7 @@ ngx_http_inverting_list_start(ngx_http_inverting_api_ctx_t *ctx)
     ctx->after.data = ctx->id;
     ctx->after.len = 0;
 
-    if (ctx->status) {
+    if (ctx->resource == NGX_HTTP_INVERTING_API_STATUS) {
         ngx_http_inverting_status_start(ctx);
     }
 
@@ -264,8 +264,9 @@ ngx_http_inverting_list_add(ngx_http_inverting_api_ctx_t *ctx,
 
     b = ctx->out.buf;
 
-    len = ctx->status ? ngx_http_inverting_status_len(backend)
-                      : ngx_http_inverting_api_len(backend);
+    len = (ctx->resource == NGX_HTTP_INVERTING_API_STATUS)
+          ? ngx_http_inverting_status_len(backend)
+          : ngx_http_inverting_api_len(backend);
 
     if ((size_t) (b->end - b->last) < len + NGX_HTTP_INVERTING_API_RESERVE) {
         return 0;
@@ -277,7 +278,7 @@ ngx_http_inverting_list_add(ngx_http_inverting_api_ctx_t *ctx,
 
     *b->last++ = LF;
 
-    if (ctx->status) {
+    if (ctx->resource == NGX_HTTP_INVERTING_API_STATUS) {
         b->last = ngx_sprintf(b->last, "{\"id\":\"%V\",\"agents\":%uD,"
                               "\"waiting\":%uD,\"active\":%uD}",
                               &backend->id, backend->nreceivers,

@@ -249,6 +249,9 @@ ngx_http_inverting_peer_free(ngx_peer_connection_t *pc, void *data,
             }
 
             ngx_str_set(&ctx->vars.transport, "poll");
+
+            ngx_http_inverting_show_key(ctx->request->pool, &ctx->vars,
+                                        t->keys[NGX_HTTP_INVERTING_CLIENT]);
         }
 
         ngx_http_inverting_close(&ctx->end,

@@ -78,7 +78,8 @@ ngx_http_inverting_poll_handler(ngx_http_request_t *r,
         n = 0;
 
     } else {
-        n = ngx_http_inverting_poll_locked(ctx->zone, backend, &ctx->end, ids);
+        n = ngx_http_inverting_poll_locked(ctx->zone, backend, ctx->key,
+                                           &ctx->end, ids);
         ngx_http_inverting_registry_present_locked(ctx->zone, backend);
     }
 
@@ -207,7 +208,7 @@ ngx_http_inverting_poll_wake(ngx_http_inverting_agent_ctx_t *ctx,
     ngx_http_inverting_poll_unpark(ctx);
 
     if (n == NGX_DONE) {
-        ctx->reason = "the backend was deleted, or is another agent's now";
+        ctx->reason = NGX_HTTP_INVERTING_GONE;
         rc = ngx_http_inverting_agent_unauthorized(r, ctx);
 
     } else {

@@ -67,8 +67,8 @@ ngx_http_inverting_post_handler(ngx_http_request_t *r,
         return ngx_http_inverting_agent_unauthorized(r, ctx);
     }
 
-    rc = ngx_http_inverting_answer_locked(ctx->zone, backend, &ctx->id,
-                                          &ctx->end);
+    rc = ngx_http_inverting_answer_locked(ctx->zone, backend, ctx->key,
+                                          &ctx->id, &ctx->end);
 
     ngx_http_inverting_unlock(ctx->zone);
 
@@ -269,7 +269,7 @@ ngx_http_inverting_post_outcome(ngx_http_request_t *r,
         break;
 
     case NGX_HTTP_INVERTING_BACKEND_GONE:
-        ctx->reason = "the backend was deleted, or is another agent's now";
+        ctx->reason = NGX_HTTP_INVERTING_GONE;
         ngx_http_inverting_post_finalize(r, ctx, NGX_HTTP_UNAUTHORIZED, NULL);
         break;
 

@@ -12,6 +12,7 @@
 
 #include "ngx_http_inverting_client.h"
 #include "ngx_http_inverting_directives.h"
+#include "ngx_http_inverting_keys.h"
 
 
 /* in an agent location: the exchange knows better when to give up */
@@ -313,6 +314,30 @@ ngx_http_inverting_queue_time(ngx_http_request_t *r,
     v->not_found = 0;
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_inverting_show_key(ngx_pool_t *pool, ngx_http_inverting_vars_t *vars,
+    uint64_t key)
+{
+    u_char  *p;
+
+    if (key == NGX_HTTP_INVERTING_NO_KEY) {
+        return;
+    }
+
+    p = ngx_pnalloc(pool, sizeof("key:") - 1 + NGX_HTTP_INVERTING_KEY_ID_LEN);
+    if (p == NULL) {
+        return;
+    }
+
+    vars->agent.data = p;
+
+    p = ngx_cpymem(p, "key:", 4);
+    p = ngx_http_inverting_key_id_write(p, key);
+
+    vars->agent.len = p - vars->agent.data;
 }
 
 

@@ -71,6 +71,10 @@ typedef struct {
     ngx_http_set_ctx(r, ctx, ngx_http_inverting_proxy_module)
 
 
+/* $inverting_proxy_agent is "key:<id>", unless there is no key */
+void ngx_http_inverting_show_key(ngx_pool_t *pool,
+    ngx_http_inverting_vars_t *vars, uint64_t key);
+
 /* content handlers */
 ngx_int_t ngx_http_inverting_client_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_inverting_agent_handler(ngx_http_request_t *r);

@@ -25,7 +25,7 @@ static ngx_http_inverting_receiver_t *ngx_http_inverting_choose_locked(
     ngx_http_inverting_backend_t *backend);
 static ngx_int_t ngx_http_inverting_tell_locked(
     ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_tx_t *t, u_char *id);
+    ngx_http_inverting_tx_t *t, uint64_t key, u_char *id);
 static ngx_uint_t ngx_http_inverting_bucket(ngx_http_inverting_zone_t *zone,
     u_char *id);
 static void ngx_http_inverting_unlink_receiver_locked(
@@ -181,8 +181,8 @@ ngx_http_inverting_dequeue_locked(ngx_http_inverting_zone_t *zone,
 
 ngx_int_t
 ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_http_inverting_end_t *end,
-    u_char ids[][NGX_HTTP_INVERTING_ID_LEN])
+    ngx_http_inverting_backend_t *backend, uint64_t key,
+    ngx_http_inverting_end_t *end, u_char ids[][NGX_HTTP_INVERTING_ID_LEN])
 {
     uint32_t                        n;
     ngx_int_t                       told;
@@ -198,7 +198,9 @@ ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
     {
         t = &zone->txs[backend->queue_first];
 
-        if (ngx_http_inverting_tell_locked(zone, t, ids[told]) != NGX_OK) {
+        if (ngx_http_inverting_tell_locked(zone, t, key, ids[told])
+            != NGX_OK)
+        {
             break;
         }
 
@@ -231,6 +233,7 @@ ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
     rcv->last = NGX_HTTP_INVERTING_NONE;
     rcv->n = 0;
     rcv->capacity = NGX_HTTP_INVERTING_POLL_MAX;
+    rcv->key = key;
     rcv->seq = ++zone->sh->seq;
     rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
 
@@ -275,7 +278,9 @@ ngx_http_inverting_receive(ngx_http_inverting_end_t *end,
     {
         t = &zone->txs[rcv->first];
 
-        if (ngx_http_inverting_tell_locked(zone, t, ids[told]) != NGX_OK) {
+        if (ngx_http_inverting_tell_locked(zone, t, rcv->key, ids[told])
+            != NGX_OK)
+        {
             break;
         }
 
@@ -308,7 +313,7 @@ ngx_http_inverting_receive(ngx_http_inverting_end_t *end,
 
 static ngx_int_t
 ngx_http_inverting_tell_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_tx_t *t, u_char *id)
+    ngx_http_inverting_tx_t *t, uint64_t key, u_char *id)
 {
     if (ngx_http_inverting_random_id(t->id) != NGX_OK) {
         return NGX_ERROR;
@@ -322,6 +327,7 @@ ngx_http_inverting_tell_locked(ngx_http_inverting_zone_t *zone,
     t->fetchable = 1;
     t->receiver = NGX_HTTP_INVERTING_NONE;
     t->lease = ngx_current_msec + NGX_HTTP_INVERTING_LEASE;
+    t->keys[NGX_HTTP_INVERTING_CLIENT] = key;
 
     return NGX_OK;
 }

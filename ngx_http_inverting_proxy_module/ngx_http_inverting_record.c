@@ -120,8 +120,11 @@ ngx_http_inverting_record_validate(ngx_http_inverting_record_t *record,
                                   NGX_HTTP_INVERTING_FIELD_END_USER, text);
     }
 
-    text = ngx_http_inverting_string_error(&record->backend_user,
-                                           NGX_HTTP_INVERTING_USER_LEN);
+    text = record->backend_user.len
+           ? ngx_http_inverting_string_error(&record->backend_user,
+                                             NGX_HTTP_INVERTING_USER_LEN)
+           : NULL;
+
     if (text) {
         return ngx_http_inverting_record_error(error,
                                   NGX_HTTP_INVERTING_FIELD_BACKEND_USER, text);

@@ -18,7 +18,8 @@
  *     {"id": "...", "endUser": "...", "backendUser": "...",
  *      "pathPrefixes": ["/..."]}
  *
- * All four fields are required.  Those that the API itself adds to a record
+ * All but "backendUser" are required; an empty one is the same as none: its
+ * agents need a key.  Those that the API itself adds to a record
  * (lastUsed, lastSeen, agents, waiting, active) are accepted with any value
  * and ignored, so that what was read can be written back; any other is an
  * error.

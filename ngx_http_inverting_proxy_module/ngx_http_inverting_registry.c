@@ -7,31 +7,9 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include "ngx_http_inverting_zone.h"
-#include "ngx_http_inverting_registry.h"
-#include "ngx_http_inverting_routes.h"
-#include "ngx_http_inverting_units.h"
+#include "ngx_http_inverting_store.h"
 #include "ngx_http_inverting_exchange.h"
-
-
-/*
- * A backend is two blocks of the registry's memory: itself, with its id, and
- * its record, which is replaced as a whole.  What is in the list of all
- * backends and not marked deleted exists; everything else (the bitmap of the
- * memory, the trees, the numbers) follows from it.
- */
-
-typedef struct {
-    ngx_http_inverting_backend_t    *first;
-
-    ngx_rbtree_t                     ids;
-    ngx_rbtree_node_t                ids_sentinel;
-    ngx_http_inverting_routes_t      routes;
-    ngx_http_inverting_units_t       units;
-
-    ngx_uint_t                       nbackends;
-    ngx_uint_t                       nconfigured;
-} ngx_http_inverting_registry_sh_t;
+#include "ngx_http_inverting_keys.h"
 
 
 static ngx_uint_t ngx_http_inverting_record_equal(
@@ -87,6 +65,7 @@ ngx_http_inverting_registry_init(ngx_http_inverting_zone_t *zone)
     }
 
     ngx_rbtree_init(&sh->ids, &sh->ids_sentinel, NULL);
+    ngx_rbtree_init(&sh->keys, &sh->keys_sentinel, NULL);
     ngx_http_inverting_routes_init(&sh->routes);
 
     zone->sh->registry = sh;
@@ -452,6 +431,7 @@ ngx_http_inverting_backend_remove(ngx_http_inverting_zone_t *zone,
 
     ngx_rbtree_delete(&sh->ids, &backend->node);
 
+    ngx_http_inverting_keys_hide(sh, backend);
     ngx_http_inverting_routes_remove(&sh->routes, backend);
 
     sh->nbackends--;
@@ -483,6 +463,7 @@ ngx_http_inverting_backend_free(ngx_http_inverting_registry_sh_t *sh,
 
     block = ngx_http_inverting_record_block(backend->record);
 
+    ngx_http_inverting_keys_free(sh, backend);
     ngx_http_inverting_units_free(&sh->units, block, block->size);
     ngx_http_inverting_units_free(&sh->units, backend,
                                   ngx_http_inverting_backend_size(backend));
@@ -578,6 +559,8 @@ ngx_http_inverting_registry_configure_locked(ngx_http_inverting_zone_t *zone,
                           &zone->name, &records[i].id);
         }
     }
+
+    ngx_http_inverting_keys_configure_locked(zone, log);
 }
 
 
@@ -595,6 +578,7 @@ ngx_http_inverting_registry_rebuild_locked(ngx_http_inverting_zone_t *zone)
 
     ngx_http_inverting_units_reset(&sh->units);
     ngx_rbtree_init(&sh->ids, &sh->ids_sentinel, NULL);
+    ngx_rbtree_init(&sh->keys, &sh->keys_sentinel, NULL);
     ngx_http_inverting_routes_init(&sh->routes);
 
     sh->nbackends = 0;
@@ -622,6 +606,8 @@ ngx_http_inverting_registry_rebuild_locked(ngx_http_inverting_zone_t *zone)
         ngx_http_inverting_units_take(&sh->units, block, block->size);
         ngx_http_inverting_units_take(&sh->units, backend,
                                    ngx_http_inverting_backend_size(backend));
+
+        ngx_http_inverting_keys_rebuild(sh, backend);
 
         ngx_http_inverting_tree_insert(&sh->ids, &backend->node,
                                        ngx_http_inverting_id_insert_value);

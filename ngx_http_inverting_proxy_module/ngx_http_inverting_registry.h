@@ -23,7 +23,7 @@
 typedef struct {
     ngx_str_t      id;
     ngx_str_t      end_user;
-    ngx_str_t      backend_user;     /* empty: no identity is good enough */
+    ngx_str_t      backend_user;     /* empty: by a key only */
     ngx_uint_t     nprefixes;
     ngx_str_t     *prefixes;
     unsigned       configured:1;     /* by inverting_proxy_backend */
@@ -40,6 +40,7 @@ struct ngx_http_inverting_backend_s {
     ngx_http_inverting_backend_t    *next;         /* of all, in no order */
     ngx_http_inverting_backend_t    *prev;
     ngx_http_inverting_record_t     *record;       /* replaced as a whole */
+    ngx_http_inverting_stored_key_t *keys;         /* list, latest first */
     ngx_str_t                        id;
 
     /* the exchange's: guarded by the zone's lock, derivable by a scan */

@@ -53,6 +53,10 @@
 
 typedef struct ngx_http_inverting_zone_s      ngx_http_inverting_zone_t;
 typedef struct ngx_http_inverting_backend_s   ngx_http_inverting_backend_t;
+typedef struct ngx_http_inverting_registry_sh_s
+    ngx_http_inverting_registry_sh_t;
+typedef struct ngx_http_inverting_stored_key_s
+    ngx_http_inverting_stored_key_t;
 
 
 /* one direction of a transaction's body: see ngx_http_inverting_pipe.h */
@@ -129,6 +133,12 @@ typedef struct {
     /* the worker slot of each attached end, else NONE */
     uint32_t                       slot[NGX_HTTP_INVERTING_ROLES];
 
+    /*
+     * The key of the agent whose end it is or was; the client's: of the one
+     * that was told of it, or has fetched it, last.
+     */
+    uint64_t                       keys[NGX_HTTP_INVERTING_ROLES];
+
     u_char                         id[NGX_HTTP_INVERTING_ID_LEN];
 
     /* user, then request head, in a chain of chunks of their own */
@@ -167,7 +177,7 @@ typedef enum {
     NGX_HTTP_INVERTING_RECEIVER_FREE = 0,
     NGX_HTTP_INVERTING_RECEIVER_WAITING,   /* may be given transactions */
     NGX_HTTP_INVERTING_RECEIVER_ASSIGNED,  /* was given the first ones */
-    NGX_HTTP_INVERTING_RECEIVER_ENDING     /* to go away: backend deleted */
+    NGX_HTTP_INVERTING_RECEIVER_ENDING     /* to go away: see receive() */
 } ngx_http_inverting_receiver_state_e;
 
 
@@ -184,6 +194,7 @@ typedef struct {
     uint32_t                       n;
     uint32_t                       capacity;
     uint64_t                       seq;
+    uint64_t                       key;       /* by which the agent came */
 } ngx_http_inverting_receiver_t;
 
 
@@ -229,7 +240,7 @@ typedef struct {
     /* the last time that each was logged, seconds */
     time_t                  logged_zone_full;
 
-    void                   *registry;      /* its root, see ..._registry.c */
+    ngx_http_inverting_registry_sh_t  *registry;
 } ngx_http_inverting_zone_sh_t;
 
 
@@ -261,8 +272,9 @@ struct ngx_http_inverting_zone_s {
     ngx_uint_t                       live;       /* ends and pollers in use */
     ngx_event_t                      rescan;
 
-    /* inverting_proxy_backend: ngx_http_inverting_record_t */
+    /* inverting_proxy_backend: ..._record_t, ..._static_key_t */
     ngx_array_t                     *backends;
+    ngx_array_t                     *keys;
 };
 
 

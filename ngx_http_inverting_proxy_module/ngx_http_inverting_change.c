@@ -1,0 +1,95 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_inverting_change.h"
+
+
+static ngx_uint_t ngx_http_inverting_change_key_locked(
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_change_t *change);
+
+
+void
+ngx_http_inverting_change_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_change_t *change)
+{
+    ngx_int_t  rc;
+
+    switch (change->type) {
+
+    case NGX_HTTP_INVERTING_SET:
+        rc = ngx_http_inverting_registry_set_locked(zone, &change->record);
+        break;
+
+    case NGX_HTTP_INVERTING_DELETE:
+        rc = ngx_http_inverting_registry_delete_locked(zone,
+                                                       &change->record.id, 0);
+        break;
+
+    default: /* ADD_KEY, DELETE_KEY */
+        change->result = ngx_http_inverting_change_key_locked(zone, change);
+        return;
+    }
+
+    switch (rc) {
+
+    case NGX_OK:
+        change->result = NGX_HTTP_INVERTING_CHANGED;
+        break;
+
+    case NGX_DONE:
+        change->result = NGX_HTTP_INVERTING_UNCHANGED;
+        break;
+
+    case NGX_DECLINED:
+        change->result = NGX_HTTP_INVERTING_STATIC;
+        break;
+
+    default: /* NGX_ERROR */
+        change->result = NGX_HTTP_INVERTING_REGISTRY_FULL;
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_inverting_change_key_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_change_t *change)
+{
+    ngx_int_t                      rc;
+    ngx_http_inverting_backend_t  *backend;
+
+    backend = ngx_http_inverting_registry_find_locked(zone,
+                                                      &change->record.id);
+    if (backend == NULL) {
+        return NGX_HTTP_INVERTING_NO_BACKEND;
+    }
+
+    if (backend->record->configured) {
+        return NGX_HTTP_INVERTING_STATIC;
+    }
+
+    if (change->type == NGX_HTTP_INVERTING_DELETE_KEY) {
+        rc = ngx_http_inverting_key_delete_locked(zone, backend,
+                                                  change->key.id);
+
+        return (rc == NGX_OK) ? NGX_HTTP_INVERTING_CHANGED
+                              : NGX_HTTP_INVERTING_UNCHANGED;
+    }
+
+    switch (ngx_http_inverting_key_add_locked(zone, backend, &change->key)) {
+
+    case NGX_OK:
+        return NGX_HTTP_INVERTING_CHANGED;
+
+    case NGX_ERROR:
+        return NGX_HTTP_INVERTING_REGISTRY_FULL;
+
+    default: /* NGX_BUSY; NGX_DECLINED would be the same random bits */
+        return NGX_HTTP_INVERTING_KEYS_FULL;
+    }
+}
