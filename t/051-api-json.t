@@ -101,7 +101,9 @@ bad($_, undef, $_) for '[]', 'null', 'true', '1', '"x"', '[' . record() . ']';
 # fields
 
 for my $field (qw(id endUser backendUser pathPrefixes)) {
-    bad(record($field => undef), $field, "no $field");
+    # without one its agents need a key
+    bad(record($field => undef), $field, "no $field")
+        if $field ne 'backendUser';
 
     for my $value ('null', '1', 'true', '{}', $field eq 'pathPrefixes'
                                               ? '"/"' : '["x"]')
@@ -123,7 +125,7 @@ bad(record(endUser => "\"$_\""), 'endUser', 'endUser "' . substr($_, 0, 20))
         "\xc3\xa9" x 129;
 bad(record(backendUser => "\"$_\""), 'backendUser',
     'backendUser "' . substr($_, 0, 20))
-    for '', 'x' x 257, 'a\\tb';
+    for 'x' x 257, 'a\\tb';
 bad(record(pathPrefixes => $_), 'pathPrefixes',
     'pathPrefixes ' . substr($_, 0, 30))
     for '[]', '[""]', '["x"]', '["/", ""]', '["/", 1]', '[null]', '[["/"]]',

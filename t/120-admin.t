@@ -111,7 +111,7 @@ is(done(qw(backends list --quiet)), "fixed\nhome\n", 'they are gone');
 refused(3, 'no such backend \(status 404\)', qw(backends get nobody));
 refused(3, '404', qw(backends get nobody --json));
 refused(1, 'backendUser.*\(status 400, field "backendUser"\).*--backend-user',
-        qw(backends create x --end-user u));
+        qw(backends create x --end-user u --backend-user), "a\tb");
 refused(1, 'field "pathPrefixes".*--prefix',
         qw(backends create x --end-user u --backend-user b --prefix home));
 refused(1, 'valid UTF-8.*field "endUser"',
