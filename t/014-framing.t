@@ -244,6 +244,33 @@ is($m->{start}, 'HTTP/1.1 200 In pieces', 'byte by byte, by an agent');
 is($m->{body}, 'body', 'its body');
 
 
+# A POST whose own length is known
+
+for my $text ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+              "HTTP/1.1 200 OK\r\n\r\nhello",
+              "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+              . "5\r\nhello\r\n0\r\n\r\n")
+{
+    for my $expect (0, 1) {
+        my $c = $t->client;
+        $c->request('GET', '/');
+        my $id = $p->take;
+        $p->fetch($id);
+
+        my $w = $t->client;
+        $w->request('POST', '/agent/response', length => length $text,
+                    headers => [ 'X-Inverting-Proxy-Backend-ID: hand',
+                                 "X-Inverting-Proxy-Request-ID: $id",
+                                 $expect ? 'Expect: 100-continue' : () ]);
+        is($w->read_head->{status}, 100, 'Expect of a POST') if $expect;
+        $w->write($text);
+        is($w->response->{status}, 200, 'a POST with a length');
+        is($c->response->{body}, 'hello', 'a POST with a length: the body');
+        $_->close for $c, $w;
+    }
+}
+
+
 # Interim responses: the agent takes them for itself; one that is posted is
 # none.
 

@@ -185,6 +185,8 @@ for my $case (
     [ 'no end of a chunk'     => "$ok$chunked", "5\r\nhello" ],
     [ 'no chunk'              => "$ok$chunked", '' ],
     [ 'no size'               => "$ok$chunked", "\r\nhello\r\n0\r\n\r\n" ],
+    [ 'no size at the end'    => "$ok$chunked", "5\r\nhello\r\n\r\n\r\n" ],
+    [ 'only an extension'     => "$ok$chunked", "5\r\nhello\r\n;x\r\n\r\n" ],
     [ 'a size of letters'     => "$ok$chunked", "hello\r\nhello\r\n0\r\n\r\n" ],
     [ 'a negative size'       => "$ok$chunked", "-5\r\nhello\r\n0\r\n\r\n" ],
     [ 'a signed size'         => "$ok$chunked", "+5\r\nhello\r\n0\r\n\r\n" ],

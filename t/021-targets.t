@@ -131,6 +131,7 @@ is_target('/rewritten/a', '/new/a', 'rewritten');
 is_target('/rewritten/a%20b', '/new/a%20b', 'a space');
 is_target('/rewritten/a%3fb', '/new/a%3Fb', 'a question mark');
 is_target('/rewritten/a%23b', '/new/a%23b', 'a hash');
+is_target('/rewritten/a%26b+c%2bd', '/new/a&b+c+d', 'what needs no escaping');
 is_target('/rewritten/a%25b', '/new/a%25b', 'a percent sign');
 is_target('/rewritten/a%0d%0aX-Evil:%201', '/new/a%0D%0AX-Evil:%201',
           'line ends');

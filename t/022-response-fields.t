@@ -35,6 +35,7 @@ my $b = $t->backend(sub {
     my ($c, $req) = @_;
 
     $c->read_body($req);
+    $c->note('head ' . $req->{raw} =~ s/\r//gr) if $req->{method} eq 'POST';
 
     my ($what) = $req->{target} =~ m{(\w+)$};
 
@@ -184,6 +185,40 @@ $m = by_hand("HTTP/1.1 200 OK\r\nConnection: content-length\r\n"
              . "Content-Length: 5\r\n\r\nhello");
 is($m->{body}, 'hello', 'by hand: nor can it there');
 is($m->header('Content-Length'), 5, 'by hand: the framing stays');
+
+
+# What an agent posts is clean already: other proxies of the family may pass it
+# on as it is.
+
+my $stand_in = $t->stand_in(hold => 1);
+$t->agent(backend => 'real', host => $b->address, proxy => $stand_in->url,
+          wait => 0);
+
+my $id = $stand_in->add("GET /hop HTTP/1.1\r\nHost: h\r\n\r\n");
+$m = $stand_in->wait_response($id);
+is_deeply([ $m->names ], [ 'X-Left', 'Content-Length' ],
+          'posted: hop-by-hop fields are gone');
+
+$id = $stand_in->add("GET /plain HTTP/1.1\r\nHost: h\r\n\r\n");
+$m = $stand_in->wait_response($id);
+is_deeply([ map { "$_->[0]: $_->[1]" } @{$m->{fields}} ],
+          [ map({ $_ eq 'X-Empty:' ? 'X-Empty: ' : $_ } @plain),
+            'Content-Length: 5' ],
+          'posted: all others, in their order');
+
+$id = $stand_in->add("POST /x HTTP/1.1\r\nHost: h\r\n"
+                     . "Connection: X-Secret\r\nX-Secret: 1\r\n"
+                     . "Keep-Alive: 1\r\nExpect: 100-continue\r\n"
+                     . "Proxy-Authorization: x\r\nUpgrade: h2c\r\n"
+                     . "X-Inverting-Proxy-User-ID: evil\r\n"
+                     . "x_inverting_proxy_user_id: evil\r\n"
+                     . "TE: trailers\r\nX-Repeated: 1\r\nx-repeated: 2\r\n"
+                     . "Content-Length: 5\r\n\r\nhello");
+$stand_in->wait_response($id);
+my ($note) = grep { m{^head POST /x} } $b->notes;
+is($note, join("\n", 'head POST /x HTTP/1.1', 'Host: h', 'TE: trailers',
+               'X-Repeated: 1', 'x-repeated: 2', 'Content-Length: 5', '', ''),
+   'an agent cleans what it is given, too');
 
 
 # What there is not is not made up
