@@ -413,7 +413,9 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
 
     ngx_http_inverting_forget_id_locked(zone, t);
 
-    t->requeued = 1;
+    /* what was not fetched may wait for its turn in a busy agent: no limit */
+
+    t->requeued = t->taken;
     t->answered = 0;
     t->fetchable = 0;
     t->lease = 0;

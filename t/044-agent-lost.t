@@ -10,6 +10,8 @@ my $t = InvertingProxy::Test->new;
 my $n = $t->nginx(workers => 2, http => <<'EOT');
     inverting_proxy_zone zone=main:4m;
     inverting_proxy_backend main b end_user=allUsers backend_user=a;
+    inverting_proxy_backend main busy end_user=allUsers prefix=/busy
+                            backend_user=a;
     inverting_proxy_agent_user a;
     inverting_proxy_poll_timeout 200ms;
     inverting_proxy_backend_timeout 60s;
@@ -200,6 +202,11 @@ for (1 .. 2) {
     push @{$told{all}}, $id;
 }
 
+my $busy = $t->peer(backend => 'busy');
+$busy->pending;
+my $b = request('POST', '/busy', body => 'x');
+my @bid = ($busy->take);
+
 my $g = request('GET', '/fetched');
 my $gid = $one->take;
 $one->fetch($gid);
@@ -236,9 +243,21 @@ for my $old (@{$told{all}}, $gid) {
 
 # and again: the second agent does not answer either
 
-is($c{GET}->response->{status}, 502, 'lost again: 502');
-is($g->response->{status}, 502, 'lost again: 502');
-is($c{POST}->response->{status}, 502, 'lost again: 502');
+push @bid, $busy->take;
+isnt($bid[1], $bid[0], 'told again, and not fetched');
+
+is($g->response->{status}, 502, 'a GET is fetched and lost again: 502');
+is($c{POST}->response->{status}, 502, 'a POST is fetched and lost: 502');
+$two->serve($two->response(200, [], 'third'));
+is($c{GET}->response->{body}, 'third',
+   'a GET that was fetched once is offered again');
+
+push @bid, $busy->take;
+isnt($bid[2], $bid[1], 'what was never fetched is offered again and again');
+is($busy->fetch($_)->{status}, 404, 'an old ID') for @bid[0, 1];
+is($busy->fetch($bid[2])->{request}{body}, 'x', 'is fetched at last');
+$busy->respond($bid[2], $busy->response(200, [], 'busy'));
+is($b->response->{body}, 'busy', 'and answered');
 
 
 # a late agent
