@@ -334,10 +334,9 @@ ngx_http_inverting_taker_detach_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t outcome)
 {
     if (outcome == NGX_HTTP_INVERTING_AGENT_LOST
-        && t->outcome == NGX_HTTP_INVERTING_PENDING
-        && !t->answered)
+        && t->outcome == NGX_HTTP_INVERTING_PENDING)
     {
-        if (t->request.consumed == 0) {
+        if (t->request.consumed == 0 && !t->answered) {
 
             /* agents try again when a fetch fails */
 
@@ -346,8 +345,23 @@ ngx_http_inverting_taker_detach_locked(ngx_http_inverting_zone_t *zone,
             return;
         }
 
-        ngx_http_inverting_end_tx_locked(zone, t,
-                                         NGX_HTTP_INVERTING_AGENT_LOST);
+        /* the slot first, then the state: the answerer does the reverse */
+
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+
+        if (t->request.consumed == 0
+            && __atomic_load_n(&t->state, __ATOMIC_SEQ_CST)
+               == NGX_HTTP_INVERTING_TX_ASSIGNED)
+        {
+            /* if its POST goes as well, somebody else reads the body */
+
+            return;
+        }
+
+        if (!t->answered) {
+            ngx_http_inverting_end_tx_locked(zone, t,
+                                             NGX_HTTP_INVERTING_AGENT_LOST);
+        }
     }
 
     __atomic_store_n(&t->request.abandoned, 1, __ATOMIC_SEQ_CST);
@@ -397,15 +411,11 @@ void
 ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t)
 {
-    ngx_uint_t  again;
-
-    again = !t->requeued
-            && t->slot[NGX_HTTP_INVERTING_CLIENT] != NGX_HTTP_INVERTING_NONE
-            && t->slot[NGX_HTTP_INVERTING_TAKER] == NGX_HTTP_INVERTING_NONE
-            && t->request.consumed == 0
-            && (t->idempotent || !t->taken);
-
-    if (!again) {
+    if (t->requeued
+        || t->slot[NGX_HTTP_INVERTING_CLIENT] == NGX_HTTP_INVERTING_NONE
+        || t->slot[NGX_HTTP_INVERTING_TAKER] != NGX_HTTP_INVERTING_NONE
+        || !ngx_http_inverting_harmless_locked(t))
+    {
         ngx_http_inverting_end_tx_locked(zone, t,
                                          NGX_HTTP_INVERTING_AGENT_LOST);
         return;
@@ -425,6 +435,15 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
     t->backend->waiting++;
 
     ngx_http_inverting_place_locked(zone, t, 1);
+}
+
+
+ngx_uint_t
+ngx_http_inverting_harmless_locked(ngx_http_inverting_tx_t *t)
+{
+    return t->request.consumed == 0
+           && (!t->body || !t->request.abandoned)
+           && (t->idempotent || !t->taken);
 }
 
 
@@ -499,6 +518,14 @@ ngx_http_inverting_end_tx_locked(ngx_http_inverting_zone_t *zone,
     __atomic_store_n(&t->state, NGX_HTTP_INVERTING_TX_DONE, __ATOMIC_SEQ_CST);
     __atomic_store_n(&t->outcome, outcome, __ATOMIC_SEQ_CST);
 
+    ngx_http_inverting_ended_locked(zone, t);
+}
+
+
+void
+ngx_http_inverting_ended_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t)
+{
     if (t->slot[NGX_HTTP_INVERTING_ANSWERER] == NGX_HTTP_INVERTING_NONE
         && !t->response.closed)
     {
@@ -719,6 +746,9 @@ ngx_http_inverting_present_locked(ngx_http_inverting_backend_t *backend,
         return 1;
     }
 
+    /* another worker's clock may be ahead of this one's */
+
     return backend->last_present
-           && ngx_current_msec - backend->last_present < timeout;
+           && (ngx_msec_int_t) (ngx_current_msec - backend->last_present)
+              < (ngx_msec_int_t) timeout;
 }

@@ -190,6 +190,7 @@ ngx_http_inverting_peer_wake(ngx_http_inverting_end_t *end)
         all = 1;
         ctx->connected = 1;
         ctx->vars.queue_time = end->tx->assigned - end->tx->opened;
+        ctx->vars.queue_time = ngx_max(ctx->vars.queue_time, 0);
     }
 
     if (outcome == NGX_HTTP_INVERTING_TIMED_OUT) {

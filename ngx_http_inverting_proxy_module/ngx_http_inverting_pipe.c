@@ -86,6 +86,18 @@ ngx_http_inverting_pipe_send(ngx_http_inverting_end_t *end, u_char *buf,
         (void) __atomic_compare_exchange_n(&t->state, &assigned,
                                            NGX_HTTP_INVERTING_TX_ANSWERING, 0,
                                            __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+
+        /* nor will anybody read what the agent did not want of it */
+
+        if (__atomic_load_n(&t->slot[NGX_HTTP_INVERTING_TAKER],
+                            __ATOMIC_SEQ_CST)
+            == NGX_HTTP_INVERTING_NONE
+            && !ngx_http_inverting_pipe_load(t->request.abandoned))
+        {
+            __atomic_store_n(&t->request.abandoned, 1, __ATOMIC_SEQ_CST);
+            ngx_http_inverting_notify_tx(end->zone, t,
+                                         NGX_HTTP_INVERTING_CLIENT);
+        }
     }
 
     while (size) {

@@ -501,12 +501,17 @@ ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
 
     backend = rcv->backend;
 
-    if (rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING) {
-        backend->last_present = ngx_current_msec;
-    }
+    /* NULL: a rebuild did not find it, and it has nothing */
 
-    ngx_http_inverting_unlink_receiver_locked(zone, rcv);
-    ngx_http_inverting_return_locked(zone, rcv);
+    if (backend) {
+
+        if (rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING) {
+            backend->last_present = ngx_current_msec;
+        }
+
+        ngx_http_inverting_unlink_receiver_locked(zone, rcv);
+        ngx_http_inverting_return_locked(zone, rcv);
+    }
 
     /* not an agent that may not serve the backend any more */
 
@@ -519,7 +524,9 @@ ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
     rcv->next = zone->sh->free_receivers;
     zone->sh->free_receivers = rcv - zone->receivers;
 
-    ngx_http_inverting_registry_unref_locked(zone, backend);
+    if (backend) {
+        ngx_http_inverting_registry_unref_locked(zone, backend);
+    }
 }
 
 

@@ -39,6 +39,13 @@ void ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
 void ngx_http_inverting_end_tx_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t outcome);
 
+/* what follows from that: ends of pipes that nobody holds are given up */
+void ngx_http_inverting_ended_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t);
+
+/* whether another agent may get it, if the one that had it is lost */
+ngx_uint_t ngx_http_inverting_harmless_locked(ngx_http_inverting_tx_t *t);
+
 /*
  * Gives a transaction, which counts as waiting, to a receiver, or puts it into
  * the queue, at its front or its back.

@@ -55,7 +55,8 @@ ngx_http_inverting_rescan(ngx_http_inverting_zone_t *zone)
 
             } else if (t->state == NGX_HTTP_INVERTING_TX_WAITING
                        && t->requeued
-                       && now - t->queued > t->queue_timeout)
+                       && (ngx_msec_int_t) (now - t->queued)
+                          > (ngx_msec_int_t) t->queue_timeout)
             {
                 /* upstream stopped its own clock when it was first fetched */
 
@@ -156,12 +157,18 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
         rcv->last = NGX_HTTP_INVERTING_NONE;
         rcv->n = 0;
 
-        if (rcv->state == NGX_HTTP_INVERTING_RECEIVER_FREE
-            || rcv->backend == NULL)
-        {
-            rcv->state = NGX_HTTP_INVERTING_RECEIVER_FREE;
+        if (rcv->state == NGX_HTTP_INVERTING_RECEIVER_FREE) {
             rcv->next = sh->free_receivers;
             sh->free_receivers = i;
+            continue;
+        }
+
+        if (rcv->backend == NULL) {
+
+            /* deleted, but the poll is still there, and has to be told */
+
+            rcv->state = NGX_HTTP_INVERTING_RECEIVER_ENDING;
+            ngx_http_inverting_notify_receiver(zone, rcv);
             continue;
         }
 
@@ -196,6 +203,13 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
 
             ngx_http_inverting_dequeue_locked(zone, t);
             ngx_http_inverting_place_locked(zone, t, 1);
+
+            if (t->state == NGX_HTTP_INVERTING_TX_WAITING) {
+
+                /* the receivers that are looked at have enough */
+
+                break;
+            }
         }
     }
 }
@@ -233,16 +247,26 @@ ngx_http_inverting_rebuild_tx_locked(ngx_http_inverting_zone_t *zone,
         ngx_http_inverting_registry_ref_locked(backend);
     }
 
-    if (t->receiver != NGX_HTTP_INVERTING_NONE
-        || t->state < NGX_HTTP_INVERTING_TX_ASSIGNED)
+    /* an ID that no agent was told of, or that nobody will ask for */
+
+    if (backend == NULL
+        || t->receiver != NGX_HTTP_INVERTING_NONE
+        || t->state < NGX_HTTP_INVERTING_TX_ASSIGNED
+        || t->state == NGX_HTTP_INVERTING_TX_DONE)
     {
         t->has_id = 0;
+        t->fetchable = 0;
+        t->lease = 0;
     }
 
     switch (t->state) {
 
     case NGX_HTTP_INVERTING_TX_DONE:
-        return;
+        if (t->outcome == NGX_HTTP_INVERTING_PENDING) {
+            t->outcome = NGX_HTTP_INVERTING_AGENT_LOST;
+        }
+
+        break;
 
     case NGX_HTTP_INVERTING_TX_OPENING:
         if (backend) {
@@ -269,10 +293,15 @@ ngx_http_inverting_rebuild_tx_locked(ngx_http_inverting_zone_t *zone,
             ngx_http_inverting_remember_id_locked(zone, t);
             backend->active++;
 
-        } else if (!attached) {
+            if (!t->answered && t->lease == 0) {
+                t->lease = ngx_current_msec + NGX_HTTP_INVERTING_LEASE;
+            }
 
-            /* nobody was told of it: back to the queue */
+        } else if (!attached && ngx_http_inverting_harmless_locked(t)) {
 
+            /* nobody was told of it, or it was to be offered again */
+
+            t->answered = 0;
             backend->waiting++;
             ngx_http_inverting_enqueue_sorted_locked(zone, t);
 
@@ -287,11 +316,30 @@ ngx_http_inverting_rebuild_tx_locked(ngx_http_inverting_zone_t *zone,
         ngx_http_inverting_end_tx_locked(zone, t,
                                          NGX_HTTP_INVERTING_BACKEND_GONE);
 
-    } else if (t->slot[NGX_HTTP_INVERTING_CLIENT]
-               == NGX_HTTP_INVERTING_NONE)
-    {
-        ngx_http_inverting_end_tx_locked(zone, t,
+    }
+
+    /* an end may have been given up, and nothing more */
+
+    if (t->slot[NGX_HTTP_INVERTING_CLIENT] == NGX_HTTP_INVERTING_NONE) {
+        ngx_http_inverting_detach_locked(zone, t, NGX_HTTP_INVERTING_CLIENT,
                                          NGX_HTTP_INVERTING_CLIENT_GONE);
+
+    } else if (t->answered && !t->response.closed
+               && t->slot[NGX_HTTP_INVERTING_ANSWERER]
+                  == NGX_HTTP_INVERTING_NONE)
+    {
+        ngx_http_inverting_detach_locked(zone, t, NGX_HTTP_INVERTING_ANSWERER,
+                                         NGX_HTTP_INVERTING_AGENT_LOST);
+
+    } else if (t->answered
+               && t->slot[NGX_HTTP_INVERTING_TAKER] == NGX_HTTP_INVERTING_NONE)
+    {
+        ngx_http_inverting_detach_locked(zone, t, NGX_HTTP_INVERTING_TAKER,
+                                         NGX_HTTP_INVERTING_PENDING);
+    }
+
+    if (t->state == NGX_HTTP_INVERTING_TX_DONE) {
+        ngx_http_inverting_ended_locked(zone, t);
     }
 }
 

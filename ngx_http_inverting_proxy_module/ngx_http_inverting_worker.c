@@ -589,13 +589,11 @@ ngx_http_inverting_worker_rescan(ngx_event_t *ev)
     ngx_uint_t                   i, n;
     ngx_http_inverting_zone_t   *zone;
 
-    static ngx_uint_t            turn;
-
     zone = (ngx_http_inverting_zone_t *)
                ((u_char *) ev - offsetof(ngx_http_inverting_zone_t, rescan));
 
-    ngx_http_inverting_worker_bury(zone,
-                                 turn++ % NGX_HTTP_INVERTING_START_TIME == 0);
+    ngx_http_inverting_worker_bury(zone, zone->rescans++
+                                         % NGX_HTTP_INVERTING_START_TIME == 0);
 
     /* a writer may have died between setting a bit and signaling it */
 
@@ -664,10 +662,15 @@ static ngx_uint_t
 ngx_http_inverting_worker_is_dead(ngx_http_inverting_worker_slot_t *slot,
     ngx_uint_t start_time)
 {
-    /* EPERM: the number is a stranger's by now */
-
     if (slot->pid != ngx_pid && kill(slot->pid, 0) == -1) {
-        return 1;
+
+        if (ngx_errno != NGX_EPERM) {
+            return 1;
+        }
+
+        /* a stranger has the number by now, or "user" was changed */
+
+        start_time = 1;
     }
 
     if (!start_time) {

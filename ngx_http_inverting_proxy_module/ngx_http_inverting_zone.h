@@ -271,6 +271,7 @@ struct ngx_http_inverting_zone_s {
     ngx_http_inverting_end_t       **pollers;    /* [receiver] */
     ngx_uint_t                       live;       /* ends and pollers in use */
     ngx_event_t                      rescan;
+    ngx_uint_t                       rescans;
 
     /* inverting_proxy_backend: ..._record_t, ..._static_key_t */
     ngx_array_t                     *backends;

@@ -12,6 +12,7 @@ package InvertingProxy::Test::Rig;
 #   my $p = $rig->peer(backend => 'id');        see Peer.pm
 #   my $p = $rig->stand_in(%opt);               a proxy in Perl, see Proxy.pm
 #   my $c = $rig->client;                       see Client.pm
+#   my $l = $rig->load(code => sub { ... });    see Load.pm
 #   my $m = $rig->get('/path', %opt);           one request on its own connection
 #   my $s = $rig->status;                       see Status.pm
 #   $rig->wait_status(sub { $_[0]->waiting('id') == 1 }, $seconds)
@@ -33,6 +34,7 @@ use File::Temp ();
 use InvertingProxy::Test::Agent;
 use InvertingProxy::Test::Backend;
 use InvertingProxy::Test::Client;
+use InvertingProxy::Test::Load;
 use InvertingProxy::Test::Nginx;
 use InvertingProxy::Test::Peer;
 use InvertingProxy::Test::Process;
@@ -162,6 +164,18 @@ sub client {
 }
 
 
+sub load {
+    my ($self, %opt) = @_;
+
+    my $load = InvertingProxy::Test::Load->new(
+        dir => $self->{dir}, name => $self->_name('load'), %opt);
+
+    push @{$self->{loads}}, $load;
+
+    return $load;
+}
+
+
 sub get {
     my ($self, $target, %opt) = @_;
 
@@ -234,6 +248,11 @@ sub destroy {
     for my $thing (@{$self->{agents}}, @{$self->{nginx}}, @{$self->{backends}})
     {
         my $process = $thing->process or next;
+        $process->signal_group('KILL');
+        $process->finish;
+    }
+
+    for my $process (map { @{$_->{processes}} } @{$self->{loads}}) {
         $process->signal_group('KILL');
         $process->finish;
     }

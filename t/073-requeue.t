@@ -1,0 +1,119 @@
+#!/usr/bin/perl
+
+# A request whose agent is lost, by itself or with its worker, before anything of
+# the body was read, is offered again with all of its body.
+
+use lib 't/lib';
+use InvertingProxy::Test;
+
+my $t = InvertingProxy::Test->new;
+
+my $n = $t->nginx(workers => 2, http => <<'EOT');
+    inverting_proxy_zone zone=main:4m;
+    inverting_proxy_backend main b end_user=allUsers backend_user=me;
+    inverting_proxy_agent_user me;
+
+    server {
+        listen 127.0.0.1:%%PORT%% reuseport;
+        client_max_body_size 0;
+        location / { inverting_proxy_pass main; }
+        location /agent/ { inverting_proxy_agent main; }
+        location /api/ { inverting_proxy_api main; }
+        location = /pid { return 200 $pid; }
+    }
+EOT
+
+$n->allow_kill;
+
+my ($A, $B) = $n->workers;
+
+sub at {
+    my ($pid) = @_;
+
+    for (1 .. 100) {
+        my $c = $t->client(timeout => 15);
+        return $c if $c->get('/pid')->{body} == $pid;
+        $c->close;
+    }
+
+    die "no connection to worker $pid\n";
+}
+
+my $peer = $t->peer(backend => 'b', timeout => 15);
+
+sub headers {
+    my ($id) = @_;
+    return (headers => [ 'X-Inverting-Proxy-Backend-ID: b',
+                         "X-Inverting-Proxy-Request-ID: $id" ]);
+}
+
+for my $how ('closes both', 'dies with its worker', 'closes the request') {
+    my $size = $how eq 'closes the request' ? 8_000_000 : 200_000;
+    my $data = body_bytes($how, $size);
+
+    $peer->poll->close;
+    my $c = at($A);
+    $c->request('PUT', '/x', length => $size);
+
+    my $id = $peer->take;
+    my $f = at($B);
+    $f->request('GET', '/agent/request', headers($id));
+    is($f->response(head_only => 1)->{status}, 200, "$how: fetched");
+    my $p = at($B);
+    $p->request('POST', '/agent/response', chunked => 1, headers($id));
+    nap(0.1);
+
+    if ($how eq 'closes the request') {
+
+        # And answers without it.
+        $f->close;
+        nap(0.1);
+        $p->chunk("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
+
+        # The client reads it only when it has sent all that it wants to.
+        my $sent = eval { $c->write('x' x ($size - 1)) };
+        ok($sent, "$how: nobody reads it, but it can be sent");
+        $c->write('x');
+        is($c->response->{status}, 403, "$how: its answer");
+        $p->last_chunk;
+        is($p->response->{status}, 200, "$how: the end of its POST");
+        $c->close;
+        next;
+    }
+
+    if ($how eq 'closes both') {
+        $f->close;
+        nap(0.1);
+        $p->close;
+
+    } else {
+        ok($n->kill_worker($B), "$how");
+        ($B) = grep { $_ != $A } $n->workers;
+    }
+
+    my $other = $peer->take;
+    ok($other && $other ne $id, "$how: another ID");
+
+    $f = $peer->fetch($other, stream => 1);
+    $p = $peer->post($other);
+    $c->write($data);
+
+    # All of it, and no less.
+    my $got = '';
+
+    eval {
+        while (defined(my $piece = $f->{inner}->body_piece)) {
+            $got .= $piece;
+        }
+    };
+
+    is(length $got, $size, "$how: the length of the body") or diag($@);
+    ok($got eq $data, "$how: its bytes");
+
+    $p->write($peer->response(200, [], 'ok'));
+    is($c->response->{body}, 'ok', "$how: an answer");
+    $p->finish;
+    $c->close;
+}
+
+$t->done;
