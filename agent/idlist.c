@@ -45,7 +45,8 @@ const char *idlist_parse(const char *text, size_t n,
     const char *error, *end;
     cJSON *list;
 
-    while (n > 0 && memchr(" \t\r\n", text[n - 1], 4) != NULL) {
+    while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t'
+                     || text[n - 1] == '\r' || text[n - 1] == '\n')) {
         n--;
     }
 

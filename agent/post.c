@@ -6,8 +6,8 @@
 
 /*
  * How long a post that has nothing to say yet is not opened. It is opened so
- * that the proxy sees it close when the agent is lost; but most backends answer
- * sooner, and then head, status line and body go out in one piece.
+ * that the proxy sees it close when the agent is lost; but most backends
+ * answer sooner, and then head, status line and body go out in one piece.
  */
 #define OPEN_MS 5
 
