@@ -297,7 +297,7 @@ ngx_http_inverting_agent_identity(ngx_http_request_t *r,
 }
 
 
-/* what looks like a key is one, right or wrong, and nothing else counts then */
+/* what looks like a key is one, right or wrong: nothing else counts then */
 
 static ngx_int_t
 ngx_http_inverting_agent_secret(ngx_http_request_t *r,

@@ -39,8 +39,6 @@ static ngx_int_t ngx_http_inverting_api_was_set(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_api_delete(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
-static ngx_int_t ngx_http_inverting_api_changed(ngx_http_request_t *r,
-    ngx_http_inverting_api_ctx_t *ctx);
 static ngx_buf_t *ngx_http_inverting_api_record(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
 
@@ -557,6 +555,10 @@ ngx_http_inverting_api_change(ngx_http_request_t *r,
         return rc;
     }
 
+    if (ctx->zone->state) {
+        return ngx_http_inverting_api_commit(r, ctx);
+    }
+
     ngx_http_inverting_lock(ctx->zone);
 
     ngx_http_inverting_change_locked(ctx->zone, &ctx->change);
@@ -567,7 +569,7 @@ ngx_http_inverting_api_change(ngx_http_request_t *r,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_inverting_api_changed(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx)
 {
@@ -591,6 +593,11 @@ ngx_http_inverting_api_changed(ngx_http_request_t *r,
 
         return ngx_http_inverting_api_error(r, NGX_HTTP_INSUFFICIENT_STORAGE,
                                             NULL, "the registry is full");
+
+    case NGX_HTTP_INVERTING_FAILED:
+        return ngx_http_inverting_api_error(r, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                              NULL, "the state file could not be written, and "
+                              "nothing was changed: see nginx's error log");
 
     default: /* CHANGED, UNCHANGED */
         return ctx->done(r, ctx);

@@ -11,6 +11,7 @@
 #include "ngx_http_inverting_proxy_module.h"
 #include "ngx_http_inverting_change.h"
 #include "ngx_http_inverting_json.h"
+#include "ngx_http_inverting_state.h"
 
 
 /*
@@ -72,6 +73,8 @@ struct ngx_http_inverting_api_ctx_s {
     ngx_int_t                    (*done)(ngx_http_request_t *r,
                                          ngx_http_inverting_api_ctx_t *ctx);
     u_char                        *secret;       /* of a new key */
+    ngx_http_inverting_op_t       *op;           /* while it is committed */
+    ngx_event_t                    timer;
 
     /* the body of a request, and what to do when it is there */
     ngx_int_t                    (*handler)(ngx_http_request_t *r,
@@ -121,6 +124,14 @@ ngx_int_t ngx_http_inverting_api_no_backend(ngx_http_request_t *r);
 
 /* makes ctx->change and answers: by ctx->done, or says why it was not made */
 ngx_int_t ngx_http_inverting_api_change(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+
+/* the same where there is a state; answers once the change is committed */
+ngx_int_t ngx_http_inverting_api_commit(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
+
+/* answers a change that has its result */
+ngx_int_t ngx_http_inverting_api_changed(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
 
 /* ctx->done of what deletes */

@@ -56,6 +56,47 @@ ngx_http_inverting_change_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
+ngx_int_t
+ngx_http_inverting_change_prepare_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_change_t *change, size_t *reserved)
+{
+    ngx_http_inverting_backend_t  *backend;
+
+    *reserved = 0;
+
+    backend = ngx_http_inverting_registry_find_locked(zone,
+                                                      &change->record.id);
+
+    if (backend && backend->record->configured) {
+        change->result = NGX_HTTP_INVERTING_STATIC;
+        return NGX_DECLINED;
+    }
+
+    switch (change->type) {
+
+    case NGX_HTTP_INVERTING_SET:
+        *reserved = ngx_http_inverting_registry_size(&change->record);
+        break;
+
+    case NGX_HTTP_INVERTING_ADD_KEY:
+        *reserved = ngx_http_inverting_key_room(&change->key);
+        break;
+
+    default:
+        return NGX_OK;
+    }
+
+    if (ngx_http_inverting_registry_reserve_locked(zone, *reserved)
+        != NGX_OK)
+    {
+        change->result = NGX_HTTP_INVERTING_REGISTRY_FULL;
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
 static ngx_uint_t
 ngx_http_inverting_change_key_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_change_t *change)

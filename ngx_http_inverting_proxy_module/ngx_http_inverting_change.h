@@ -19,7 +19,8 @@ typedef enum {
     NGX_HTTP_INVERTING_SET = 0,        /* create or replace a backend */
     NGX_HTTP_INVERTING_DELETE,         /* and its keys */
     NGX_HTTP_INVERTING_ADD_KEY,
-    NGX_HTTP_INVERTING_DELETE_KEY
+    NGX_HTTP_INVERTING_DELETE_KEY,
+    NGX_HTTP_INVERTING_REFRESH         /* to be as the state has it */
 } ngx_http_inverting_change_e;
 
 
@@ -29,7 +30,8 @@ typedef enum {
     NGX_HTTP_INVERTING_NO_BACKEND,     /* that the key would be of */
     NGX_HTTP_INVERTING_STATIC,         /* it is inverting_proxy_backend's */
     NGX_HTTP_INVERTING_KEYS_FULL,
-    NGX_HTTP_INVERTING_REGISTRY_FULL
+    NGX_HTTP_INVERTING_REGISTRY_FULL,
+    NGX_HTTP_INVERTING_FAILED          /* it could not be committed */
 } ngx_http_inverting_result_e;
 
 
@@ -40,6 +42,15 @@ typedef struct {
     ngx_uint_t                    result;
 } ngx_http_inverting_change_t;
 
+
+/*
+ * For a change that is to be committed first: whether it may be made, and room
+ * for it in the registry, "reserved" for this worker, or its result.  The lock
+ * must be held.  NGX_OK or NGX_DECLINED.
+ */
+ngx_int_t ngx_http_inverting_change_prepare_locked(
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_change_t *change,
+    size_t *reserved);
 
 /* makes the change in the zone and sets its result; the lock must be held */
 void ngx_http_inverting_change_locked(ngx_http_inverting_zone_t *zone,

@@ -7,6 +7,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include <ngx_thread_pool.h>
 
 #include "ngx_http_inverting_directives.h"
 #include "ngx_http_inverting_head.h"
@@ -21,6 +22,8 @@ static ngx_int_t ngx_http_inverting_zone_parameter(ngx_conf_t *cf,
     ngx_str_t *arg, ngx_str_t *name, ssize_t *size);
 static ngx_int_t ngx_http_inverting_registry_parameter(ngx_conf_t *cf,
     ngx_str_t *arg, ssize_t *registry);
+static ngx_int_t ngx_http_inverting_state_parameter(ngx_conf_t *cf,
+    ngx_http_inverting_zone_t *zone, ngx_str_t *file);
 static ngx_int_t ngx_http_inverting_complex_value(ngx_conf_t *cf,
     ngx_str_t *value, ngx_http_complex_value_t **cv);
 static ngx_int_t ngx_http_inverting_check_positive(ngx_conf_t *cf,
@@ -40,8 +43,9 @@ char *
 ngx_http_inverting_zone_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
+    time_t                      expiry;
     ssize_t                     size, registry;
-    ngx_str_t                  *value, name;
+    ngx_str_t                  *value, name, file, s;
     ngx_uint_t                  i;
     ngx_http_inverting_zone_t  *zone;
 
@@ -49,7 +53,9 @@ ngx_http_inverting_zone_directive(ngx_conf_t *cf, ngx_command_t *cmd,
 
     size = 0;
     registry = 0;
+    expiry = 0;
     ngx_str_null(&name);
+    ngx_str_null(&file);
 
     for (i = 1; i < cf->args->nelts; i++) {
 
@@ -74,6 +80,26 @@ ngx_http_inverting_zone_directive(ngx_conf_t *cf, ngx_command_t *cmd,
             }
 
             continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "state=", 6) == 0 && file.len == 0) {
+            file.data = value[i].data + 6;
+            file.len = value[i].len - 6;
+
+            if (file.len) {
+                continue;
+            }
+        }
+
+        if (ngx_strncmp(value[i].data, "expiry=", 7) == 0 && !expiry) {
+            s.data = value[i].data + 7;
+            s.len = value[i].len - 7;
+
+            expiry = ngx_parse_time(&s, 1);
+
+            if (expiry != (time_t) NGX_ERROR && expiry) {
+                continue;
+            }
         }
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -107,6 +133,14 @@ ngx_http_inverting_zone_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     if (zone->shm_zone) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "duplicate \"%V\" \"%V\"", &cmd->name, &name);
+        return NGX_CONF_ERROR;
+    }
+
+    zone->expiry = expiry;
+
+    if (file.len
+        && ngx_http_inverting_state_parameter(cf, zone, &file) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -186,6 +220,43 @@ ngx_http_inverting_registry_parameter(ngx_conf_t *cf, ngx_str_t *arg,
     }
 
     return NGX_OK;
+}
+
+
+/* a path of the prefix, as those of other files that nginx writes */
+
+static ngx_int_t
+ngx_http_inverting_state_parameter(ngx_conf_t *cf,
+    ngx_http_inverting_zone_t *zone, ngx_str_t *file)
+{
+    ngx_uint_t                              i;
+    ngx_http_inverting_zone_t             **zonep;
+    ngx_http_inverting_proxy_main_conf_t   *mcf;
+
+    if (ngx_conf_full_name(cf->cycle, file, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf,
+                                             ngx_http_inverting_proxy_module);
+    zonep = mcf->zones.elts;
+
+    for (i = 0; i < mcf->zones.nelts; i++) {
+
+        if (zonep[i]->file.len == file->len
+            && ngx_strncmp(zonep[i]->file.data, file->data, file->len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "state file \"%V\" of \"inverting_proxy_zone\" "
+                               "\"%V\" is that of \"%V\" as well",
+                               file, &zone->name, &zonep[i]->name);
+            return NGX_ERROR;
+        }
+    }
+
+    zone->file = *file;
+
+    return ngx_thread_pool_add(cf, NULL) ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -211,6 +211,59 @@ ngx_http_inverting_key_remove(ngx_http_inverting_zone_t *zone,
 }
 
 
+size_t
+ngx_http_inverting_key_room(ngx_http_inverting_key_t *key)
+{
+    return ngx_align(ngx_http_inverting_key_size(key),
+                     NGX_HTTP_INVERTING_UNIT);
+}
+
+
+ngx_int_t
+ngx_http_inverting_keys_set_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *keys,
+    ngx_uint_t n)
+{
+    ngx_int_t                          rc;
+    ngx_uint_t                         i;
+    ngx_http_inverting_stored_key_t  **link;
+
+    for (link = &backend->keys; *link; /* void */ ) {
+
+        for (i = 0; i < n; i++) {
+
+            if (keys[i].id == (*link)->key.id
+                && ngx_memcmp(keys[i].hash, (*link)->key.hash,
+                              NGX_HTTP_INVERTING_HASH_LEN)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (i < n) {
+            link = &(*link)->next;
+            continue;
+        }
+
+        ngx_http_inverting_key_remove(zone, link);
+    }
+
+    rc = NGX_OK;
+
+    for (i = 0; i < n; i++) {
+
+        if (ngx_http_inverting_key_add_locked(zone, backend, &keys[i])
+            != NGX_OK)
+        {
+            rc = NGX_ERROR;
+        }
+    }
+
+    return rc;
+}
+
+
 void
 ngx_http_inverting_keys_configure_locked(ngx_http_inverting_zone_t *zone,
     ngx_log_t *log)

@@ -116,6 +116,14 @@ ngx_int_t ngx_http_inverting_key_add_locked(ngx_http_inverting_zone_t *zone,
 ngx_int_t ngx_http_inverting_key_delete_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, uint64_t id);
 
+/* what it takes of the registry */
+size_t ngx_http_inverting_key_room(ngx_http_inverting_key_t *key);
+
+/* makes these the keys of the backend: NGX_OK, NGX_ERROR: not all have room */
+ngx_int_t ngx_http_inverting_keys_set_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *keys,
+    ngx_uint_t n);
+
 /* makes the keys of static backends those of this configuration */
 void ngx_http_inverting_keys_configure_locked(ngx_http_inverting_zone_t *zone,
     ngx_log_t *log);

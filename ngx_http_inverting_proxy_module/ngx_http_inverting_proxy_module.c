@@ -13,6 +13,7 @@
 #include "ngx_http_inverting_client.h"
 #include "ngx_http_inverting_directives.h"
 #include "ngx_http_inverting_keys.h"
+#include "ngx_http_inverting_state.h"
 
 
 /* in an agent location: the exchange knows better when to give up */
@@ -39,6 +40,8 @@ static char *ngx_http_inverting_merge_headers(ngx_conf_t *cf,
 static ngx_int_t ngx_http_inverting_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_inverting_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_inverting_init_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_inverting_init_zone(ngx_http_inverting_zone_t *zone,
+    ngx_cycle_t *cycle, uint64_t generation);
 static void ngx_http_inverting_exit_process(ngx_cycle_t *cycle);
 
 
@@ -649,7 +652,9 @@ ngx_http_inverting_postconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_inverting_init_module(ngx_cycle_t *cycle)
 {
-    ngx_http_inverting_proxy_main_conf_t  *mcf;
+    ngx_uint_t                              i;
+    ngx_http_inverting_zone_t             **zone;
+    ngx_http_inverting_proxy_main_conf_t   *mcf;
 
     mcf = ngx_http_cycle_get_module_main_conf(cycle,
                                               ngx_http_inverting_proxy_module);
@@ -661,6 +666,17 @@ ngx_http_inverting_init_module(ngx_cycle_t *cycle)
     if (RAND_bytes((u_char *) &mcf->generation, sizeof(uint64_t)) != 1) {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "RAND_bytes() failed");
         return NGX_ERROR;
+    }
+
+    zone = mcf->zones.elts;
+
+    for (i = 0; i < mcf->zones.nelts; i++) {
+
+        if (zone[i]->file.len && !ngx_test_config
+            && ngx_http_inverting_state_init_module(zone[i], cycle) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
     }
 
     return ngx_http_inverting_worker_init_module(cycle, mcf->workers);
@@ -702,16 +718,60 @@ ngx_http_inverting_init_process(ngx_cycle_t *cycle)
             continue;
         }
 
-        /* the first worker of this configuration puts it in force */
-
-        ngx_http_inverting_lock(zone[i]);
-
-        if (zone[i]->sh->conf_generation != mcf->generation) {
-            ngx_http_inverting_registry_configure_locked(zone[i], cycle->log);
-            zone[i]->sh->conf_generation = mcf->generation;
+        if (ngx_http_inverting_init_zone(zone[i], cycle, mcf->generation)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
         }
+    }
 
-        ngx_http_inverting_unlock(zone[i]);
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_init_zone(ngx_http_inverting_zone_t *zone,
+    ngx_cycle_t *cycle, uint64_t generation)
+{
+    ngx_str_t                    *id;
+    ngx_uint_t                    i;
+    ngx_array_t                   gone;
+    ngx_http_inverting_change_t   change;
+
+    if (ngx_array_init(&gone, cycle->pool, 4, sizeof(ngx_str_t)) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* the first worker of this configuration puts it in force */
+
+    ngx_http_inverting_lock(zone);
+
+    if (zone->sh->conf_generation != generation) {
+        ngx_http_inverting_registry_configure_locked(zone, &gone, cycle->log);
+        zone->sh->conf_generation = generation;
+    }
+
+    ngx_http_inverting_unlock(zone);
+
+    if (zone->file.len == 0) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_inverting_state_init_process(zone, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* what they have stood before is in force again */
+
+    ngx_memzero(&change, sizeof(ngx_http_inverting_change_t));
+    change.type = NGX_HTTP_INVERTING_REFRESH;
+
+    id = gone.elts;
+
+    for (i = 0; i < gone.nelts; i++) {
+        change.record.id = id[i];
+
+        (void) ngx_http_inverting_state_submit(zone, &change, NULL, NULL, 0);
     }
 
     return NGX_OK;
@@ -721,6 +781,22 @@ ngx_http_inverting_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_inverting_exit_process(ngx_cycle_t *cycle)
 {
+    ngx_uint_t                              i;
+    ngx_http_inverting_zone_t             **zone;
+    ngx_http_inverting_proxy_main_conf_t   *mcf;
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                              ngx_http_inverting_proxy_module);
+
+    zone = mcf ? mcf->zones.elts : NULL;
+
+    for (i = 0; mcf && i < mcf->zones.nelts; i++) {
+
+        if (zone[i]->state) {
+            ngx_http_inverting_state_exit_process(zone[i]);
+        }
+    }
+
     ngx_http_inverting_worker_exit_process();
     ngx_http_inverting_peer_exit_process();
 }

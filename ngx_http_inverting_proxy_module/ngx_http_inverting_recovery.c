@@ -129,6 +129,8 @@ ngx_http_inverting_slot_recover_locked(ngx_http_inverting_zone_t *zone,
     }
 
     ngx_http_inverting_cache_recover_locked(zone, slot);
+
+    zone->slots[slot].reserved = 0;
 }
 
 

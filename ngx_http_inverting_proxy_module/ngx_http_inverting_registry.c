@@ -12,8 +12,14 @@
 #include "ngx_http_inverting_keys.h"
 
 
+/* this part of the registry is not given to changes of a state */
+#define NGX_HTTP_INVERTING_SPARE  32
+
+
 static ngx_uint_t ngx_http_inverting_record_equal(
     ngx_http_inverting_record_t *one, ngx_http_inverting_record_t *two);
+static size_t ngx_http_inverting_block_size(
+    ngx_http_inverting_record_t *record);
 static ngx_http_inverting_block_t *ngx_http_inverting_block_make(
     ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_record_t *record);
 static ngx_http_inverting_backend_t *ngx_http_inverting_backend_make(
@@ -283,6 +289,26 @@ ngx_http_inverting_record_equal(ngx_http_inverting_record_t *one,
 }
 
 
+static size_t
+ngx_http_inverting_block_size(ngx_http_inverting_record_t *record)
+{
+    size_t      size;
+    ngx_uint_t  i, n;
+
+    n = record->nprefixes;
+
+    size = offsetof(ngx_http_inverting_block_t, routes)
+           + n * (sizeof(ngx_http_inverting_route_t) + sizeof(ngx_str_t))
+           + record->end_user.len + record->backend_user.len;
+
+    for (i = 0; i < n; i++) {
+        size += record->prefixes[i].len;
+    }
+
+    return size;
+}
+
+
 static ngx_http_inverting_block_t *
 ngx_http_inverting_block_make(ngx_http_inverting_registry_sh_t *sh,
     ngx_http_inverting_record_t *record)
@@ -295,13 +321,7 @@ ngx_http_inverting_block_make(ngx_http_inverting_registry_sh_t *sh,
 
     n = record->nprefixes;
 
-    size = offsetof(ngx_http_inverting_block_t, routes)
-           + n * (sizeof(ngx_http_inverting_route_t) + sizeof(ngx_str_t))
-           + record->end_user.len + record->backend_user.len;
-
-    for (i = 0; i < n; i++) {
-        size += record->prefixes[i].len;
-    }
+    size = ngx_http_inverting_block_size(record);
 
     block = ngx_http_inverting_units_alloc(&sh->units, size);
     if (block == NULL) {
@@ -364,6 +384,7 @@ ngx_http_inverting_backend_make(ngx_http_inverting_registry_sh_t *sh,
 
     backend->record = &block->record;
     backend->next = sh->first;
+    backend->created = ngx_time();
 
     ngx_http_inverting_backend_reset(backend);
 
@@ -510,10 +531,56 @@ ngx_http_inverting_registry_space_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
+size_t
+ngx_http_inverting_registry_size(ngx_http_inverting_record_t *record)
+{
+    return ngx_align(ngx_http_inverting_block_size(record),
+                     NGX_HTTP_INVERTING_UNIT)
+           + ngx_align(sizeof(ngx_http_inverting_backend_t) + record->id.len,
+                       NGX_HTTP_INVERTING_UNIT);
+}
+
+
+ngx_int_t
+ngx_http_inverting_registry_reserve_locked(ngx_http_inverting_zone_t *zone,
+    size_t size)
+{
+    size_t      total, used, reserved;
+    ngx_uint_t  i;
+
+    ngx_http_inverting_registry_space_locked(zone, &total, &used);
+
+    reserved = size;
+
+    for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
+        reserved += zone->slots[i].reserved;
+    }
+
+    /* what is left may be in pieces, and so is not given away to the last */
+
+    if (total - used < reserved + total / NGX_HTTP_INVERTING_SPARE) {
+        return NGX_ERROR;
+    }
+
+    zone->slots[zone->slot].reserved += size;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_inverting_registry_release_locked(ngx_http_inverting_zone_t *zone,
+    size_t size)
+{
+    zone->slots[zone->slot].reserved -= size;
+}
+
+
 void
 ngx_http_inverting_registry_configure_locked(ngx_http_inverting_zone_t *zone,
-    ngx_log_t *log)
+    ngx_array_t *gone, ngx_log_t *log)
 {
+    ngx_str_t                         *id;
     ngx_uint_t                         i, n;
     ngx_http_inverting_record_t       *records;
     ngx_http_inverting_backend_t      *backend, *next;
@@ -540,6 +607,14 @@ ngx_http_inverting_registry_configure_locked(ngx_http_inverting_zone_t *zone,
             next = backend->next;
 
             if (backend->record->configured && !backend->keep) {
+
+                id = ngx_array_push(gone);
+
+                if (id) {
+                    id->len = backend->id.len;
+                    id->data = ngx_pstrdup(gone->pool, &backend->id);
+                }
+
                 ngx_http_inverting_backend_remove(zone, backend);
                 continue;
             }

@@ -54,7 +54,8 @@ struct ngx_http_inverting_backend_s {
     uint32_t                         refs;         /* transactions not FREE,
                                                       receivers not FREE */
     ngx_msec_t                       last_present; /* ngx_current_msec */
-    time_t                           last_seen;    /* wall clock, 0: never */
+    time_t                           created;      /* wall clock, in here */
+    time_t                           last_seen;    /* the same, 0: never */
     time_t                           last_used;    /* the same, of a request */
     time_t                           logged_absent;
     time_t                           logged_queue_full;
@@ -127,9 +128,25 @@ ngx_http_inverting_backend_t *ngx_http_inverting_registry_next_locked(
 ngx_uint_t ngx_http_inverting_registry_count_locked(
     ngx_http_inverting_zone_t *zone);
 
-/* makes the static backends those of this configuration */
+/*
+ * Makes the static backends those of this configuration; the ids of those that
+ * are no more are added to "gone", ngx_str_t, for one of the same id may be in
+ * the state.
+ */
 void ngx_http_inverting_registry_configure_locked(
-    ngx_http_inverting_zone_t *zone, ngx_log_t *log);
+    ngx_http_inverting_zone_t *zone, ngx_array_t *gone, ngx_log_t *log);
+
+/* what a backend with this record takes of the registry */
+size_t ngx_http_inverting_registry_size(ngx_http_inverting_record_t *record);
+
+/*
+ * Reserves room in the registry for a change that this worker will make; it is
+ * given back with the worker's slot if it dies.  NGX_ERROR: there is none.
+ */
+ngx_int_t ngx_http_inverting_registry_reserve_locked(
+    ngx_http_inverting_zone_t *zone, size_t size);
+void ngx_http_inverting_registry_release_locked(
+    ngx_http_inverting_zone_t *zone, size_t size);
 
 /* the bytes that the registry may take for its backends, and has taken */
 void ngx_http_inverting_registry_space_locked(ngx_http_inverting_zone_t *zone,

@@ -12,7 +12,9 @@
 #include <sys/eventfd.h>
 
 #include "ngx_http_inverting_exchange.h"
+#include "ngx_http_inverting_expiry.h"
 #include "ngx_http_inverting_random.h"
+#include "ngx_http_inverting_state.h"
 #include "ngx_http_inverting_worker.h"
 
 
@@ -280,6 +282,7 @@ ngx_http_inverting_worker_attach(ngx_http_inverting_zone_t *zone,
 
     if (slot->generation) {
         ngx_http_inverting_slot_recover_locked(zone, n);
+        zone->sh->unsettled = 1;
     }
 
     slot->generation = generation;
@@ -611,6 +614,14 @@ ngx_http_inverting_worker_rescan(ngx_event_t *ev)
 
     ngx_http_inverting_rescan(zone);
 
+    if (zone->state) {
+        ngx_http_inverting_state_rescan(zone);
+    }
+
+    if (zone->expiry) {
+        ngx_http_inverting_expire(zone);
+    }
+
     ngx_add_timer(ev, NGX_HTTP_INVERTING_RESCAN);
 }
 
@@ -651,6 +662,7 @@ ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
 
             ngx_http_inverting_slot_recover_locked(zone, i);
             zone->slots[i].generation = 0;
+            zone->sh->unsettled = 1;
         }
 
         ngx_http_inverting_unlock(zone);

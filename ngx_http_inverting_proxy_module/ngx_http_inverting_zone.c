@@ -10,6 +10,7 @@
 #include "ngx_http_inverting_zone.h"
 #include "ngx_http_inverting_exchange.h"
 #include "ngx_http_inverting_random.h"
+#include "ngx_http_inverting_state.h"
 
 
 #define NGX_HTTP_INVERTING_MAGIC      0x3150495f58474e49ull
@@ -39,6 +40,7 @@ typedef struct {
 static ngx_int_t ngx_http_inverting_zone_init(ngx_shm_zone_t *shm_zone,
     void *data);
 static ngx_int_t ngx_http_inverting_zone_make(ngx_http_inverting_zone_t *zone);
+static uint32_t ngx_http_inverting_zone_file(ngx_http_inverting_zone_t *zone);
 static void ngx_http_inverting_layout(ngx_http_inverting_layout_t *lo,
     ngx_http_inverting_zone_sh_t *sh, ngx_uint_t ntxs);
 static void ngx_http_inverting_zone_map(ngx_http_inverting_zone_t *zone,
@@ -91,6 +93,14 @@ ngx_http_inverting_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         return NGX_ERROR;
     }
 
+    if (zone->sh->file != ngx_http_inverting_zone_file(zone)) {
+        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                      "inverting_proxy_zone \"%V\" had another \"state\" "
+                      "before: change its size too, or restart",
+                      &zone->name);
+        return NGX_ERROR;
+    }
+
     if (zone->registry_size != zone->sh->registry_size) {
         ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
                       "inverting_proxy_zone \"%V\" has registry=%uz while "
@@ -101,6 +111,10 @@ ngx_http_inverting_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     }
 
     ngx_http_inverting_zone_map(zone, (u_char *) zone->sh);
+
+    if (zone->file.len) {
+        return ngx_http_inverting_state_check(zone, shm_zone->shm.log);
+    }
 
     return NGX_OK;
 }
@@ -198,7 +212,24 @@ ngx_http_inverting_zone_make(ngx_http_inverting_zone_t *zone)
     ngx_http_inverting_rebuild_locked(zone);
     zone->sh->rebuilds = 0;
 
+    zone->sh->file = ngx_http_inverting_zone_file(zone);
+
+    if (zone->file.len) {
+        return ngx_http_inverting_state_load(zone, zone->shm_zone->shm.log);
+    }
+
     return NGX_OK;
+}
+
+
+static uint32_t
+ngx_http_inverting_zone_file(ngx_http_inverting_zone_t *zone)
+{
+    if (zone->file.len == 0) {
+        return 0;
+    }
+
+    return ngx_crc32_long(zone->file.data, zone->file.len);
 }
 
 

@@ -55,6 +55,7 @@ typedef struct ngx_http_inverting_zone_s      ngx_http_inverting_zone_t;
 typedef struct ngx_http_inverting_backend_s   ngx_http_inverting_backend_t;
 typedef struct ngx_http_inverting_registry_sh_s
     ngx_http_inverting_registry_sh_t;
+typedef struct ngx_http_inverting_state_s     ngx_http_inverting_state_t;
 typedef struct ngx_http_inverting_stored_key_s
     ngx_http_inverting_stored_key_t;
 
@@ -205,6 +206,7 @@ typedef struct {
     uint32_t                signaled;      /* its eventfd was written to */
     uint32_t                ncache;
     uint32_t                cache[NGX_HTTP_INVERTING_CACHE];
+    size_t                  reserved;      /* of the registry, by changes */
 } ngx_http_inverting_zone_slot_t;
 
 
@@ -232,6 +234,11 @@ typedef struct {
     /* which configuration's static backends are in the registry */
     uint64_t                conf_generation;
 
+    /* the last change of the state that is in the registry; the file's name */
+    uint64_t                applied;
+    uint32_t                file;          /* CRC32, 0: no state */
+    uint32_t                unsettled;     /* a worker died: see rescan() */
+
     /* refusals, as the status shows them */
     uint64_t                zone_full;
     uint64_t                queue_full;
@@ -250,6 +257,8 @@ struct ngx_http_inverting_zone_s {
     ngx_str_t                        name;
     ngx_str_t                        directive;     /* the first to name it */
     size_t                           registry_size;
+    ngx_str_t                        file;          /* state= or empty */
+    time_t                           expiry;        /* 0: never */
     ngx_shm_zone_t                  *shm_zone;      /* NULL: undefined yet */
     ngx_slab_pool_t                 *shpool;
 
@@ -272,6 +281,8 @@ struct ngx_http_inverting_zone_s {
     ngx_uint_t                       live;       /* ends and pollers in use */
     ngx_event_t                      rescan;
     ngx_uint_t                       rescans;
+    ngx_http_inverting_state_t      *state;      /* NULL: none */
+    ngx_str_t                        expire;     /* looked at up to this id */
 
     /* inverting_proxy_backend: ..._record_t, ..._static_key_t */
     ngx_array_t                     *backends;

@@ -1,0 +1,95 @@
+#!/usr/bin/perl
+
+# expiry: records of the API go when their agents have not been seen for so
+# long, with a state and without; those of the configuration stay.
+
+use lib 't/lib';
+use InvertingProxy::Test;
+
+use JSON::PP qw(decode_json encode_json);
+
+my $t = InvertingProxy::Test->new;
+my $expiry = 3;
+
+sub conf {
+    my ($more) = @_;
+    return <<"EOT";
+    inverting_proxy_zone zone=main:4m expiry=${expiry}s $more;
+    inverting_proxy_backend main static end_user=allUsers backend_user=me;
+    server {
+        listen 127.0.0.1:%%PORT%%;
+        location /agent/ {
+            inverting_proxy_agent main;
+            inverting_proxy_agent_user me;
+        }
+        location /api/ { inverting_proxy_api main write=on; }
+    }
+EOT
+}
+
+for my $case ([ 'without a state', '' ],
+              [ 'with a state', 'state=%%DIR%%/state/main.db' ])
+{
+    my ($name, $more) = @$case;
+
+    my $n = $t->nginx(workers => 2, http => conf($more));
+
+    my $ids = sub {
+        return join(' ', map { $_->{id} }
+                         @{decode_json($t->get('/api/backends',
+                                               port => $n->port)->{body})});
+    };
+
+    for my $id (qw(gone polled seen)) {
+        $t->get('/api/backends', port => $n->port, method => 'POST',
+                body => encode_json({ id => $id, endUser => 'allUsers',
+                                      backendUser => 'me',
+                                      pathPrefixes => [ '/' ] }));
+    }
+
+    is($ids->(), 'gone polled seen static', "$name: all are there");
+
+    # One agent waits all the time, one comes once, after a while.
+    my $p = $t->peer(port => $n->port, backend => 'polled');
+    my $poll = $p->poll;
+
+    nap($expiry - 1.5);
+    my $s = $t->peer(port => $n->port, backend => 'seen');
+    my $seen = $s->poll;
+    waitfor(sub { $t->status($n)->agents('seen') });
+    $seen->close;
+
+    ok(waitfor(sub { $ids->() eq 'polled seen static' }, 4),
+       "$name: the one whose agent never came is gone");
+    ok(waitfor(sub { $ids->() eq 'polled static' }, 6),
+       "$name: then the one whose agent is gone");
+    like($n->log, qr/backend "gone" .* expires/, "$name: the log says so");
+
+    nap($expiry + 1);
+    is($ids->(), 'polled static', "$name: the others stay");
+    $poll->close;
+
+    if ($more) {
+        $n->quit;
+        $n->start;
+        is($ids->(), 'polled static', "$name: after a restart as well");
+        ok(waitfor(sub { $ids->() eq 'static' }, $expiry + 4),
+           "$name: which counts from the start");
+    }
+}
+
+my $n = $t->nginx;
+
+for my $bad ('expiry=0', 'expiry=x', 'expiry=', 'expiry=1s expiry=2s',
+             'state=', 'state=a state=b')
+{
+    my $r = $n->test(http => "inverting_proxy_zone zone=main:4m $bad;");
+    is($r->{status}, 1, "$bad: fails");
+    like($r->{out}, qr/\[emerg\].*inverting_proxy_zone/, "$bad: says why");
+}
+
+my $r = $n->test(http => 'inverting_proxy_zone zone=a:4m state=s/x;'
+                         . 'inverting_proxy_zone zone=b:4m state=s/x;');
+like($r->{out}, qr/state file.*"b" is that of "a"/, 'a file of two zones');
+
+$t->done;
