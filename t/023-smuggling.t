@@ -211,7 +211,7 @@ for my $framing ("Content-Length: 10\r\n\r\nhello",
     $b->clear_notes;
     $c = $t->client;
     $c->write("$head$framing");
-    nap(0.05);
+    nap(0.5);
     $c->close;
     ok($t->wait_idle(5), "$name: a client that goes leaves nothing");
 

@@ -170,9 +170,9 @@ waitfor(sub {
     my $used = $t->status->chunks_used;
     $same = $used == $before ? $same + 1 : 0;
     $before = $used;
-    nap(0.05);
-    $same > 5;
-}, 15);
+    nap(0.1);
+    $same > 5 && $t->status->transactions == 40;
+}, 30);
 
 $s = $t->status;
 is($s->transactions, 40, '40 slow readers');
