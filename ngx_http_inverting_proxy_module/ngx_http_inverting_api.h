@@ -17,7 +17,8 @@
 /*
  * The API of inverting_proxy_api, below its (prefix) location:
  *
- *     GET          backends       all records, a bare array
+ *     GET          backends       all records, a bare array; ?limit=N&after=ID:
+ *                                 at most N of those after ID
  *     POST         backends       creates or replaces one, answers with it
  *     GET, DELETE  backends/ID    one record
  *     GET          backends/ID/keys
@@ -40,6 +41,9 @@
 
 /* largest body of a request */
 #define NGX_HTTP_INVERTING_API_BODY    65536
+
+/* the most that limit= may ask for */
+#define NGX_HTTP_INVERTING_API_LIMIT   10000
 
 /* one step of a list, and how many records are taken under one lock */
 #define NGX_HTTP_INVERTING_API_BUFFER  65536
@@ -83,7 +87,8 @@ struct ngx_http_inverting_api_ctx_s {
     size_t                         len;
     size_t                         size;
 
-    /* a list: the last id in it so far */
+    /* a list: how many more (0: all), and the last id in it so far */
+    ngx_uint_t                     limit;
     ngx_str_t                      after;
     u_char                         id[NGX_HTTP_INVERTING_BACKEND_ID_LEN];
 

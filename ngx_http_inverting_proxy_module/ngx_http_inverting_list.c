@@ -16,6 +16,8 @@
 #define NGX_HTTP_INVERTING_API_RESERVE  64
 
 
+static ngx_str_t *ngx_http_inverting_list_page(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
 static void ngx_http_inverting_list_handler(ngx_http_request_t *r);
 static void ngx_http_inverting_list_event(ngx_event_t *ev);
 static void ngx_http_inverting_list_cleanup(void *data);
@@ -40,6 +42,7 @@ ngx_http_inverting_api_list(ngx_http_request_t *r,
 {
     ngx_int_t            rc;
     ngx_buf_t           *b;
+    ngx_str_t           *name;
     ngx_http_cleanup_t  *cln;
 
     b = ngx_create_temp_buf(r->pool, NGX_HTTP_INVERTING_API_BUFFER);
@@ -49,6 +52,18 @@ ngx_http_inverting_api_list(ngx_http_request_t *r,
 
     ctx->out.buf = b;
     ctx->out.next = NULL;
+
+    ctx->after.data = ctx->id;
+
+    if (ctx->resource == NGX_HTTP_INVERTING_API_BACKENDS) {
+        name = ngx_http_inverting_list_page(r, ctx);
+
+        if (name->len) {
+            return ngx_http_inverting_api_error(r, NGX_HTTP_BAD_REQUEST, name,
+                               "\"limit\" must be a number from 1 to 10000, "
+                               "and \"after\" the id of a backend");
+        }
+    }
 
     ngx_http_inverting_list_start(ctx);
     ngx_http_inverting_list_fill(ctx);
@@ -81,6 +96,43 @@ ngx_http_inverting_api_list(ngx_http_request_t *r,
     ngx_http_inverting_list_handler(r);
 
     return NGX_DONE;
+}
+
+
+/* ?limit= and ?after=; the name of the one that is wrong, or an empty one */
+
+static ngx_str_t *
+ngx_http_inverting_list_page(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
+    ngx_int_t  n;
+    ngx_str_t  value;
+
+    static ngx_str_t  limit = ngx_string("limit");
+    static ngx_str_t  after = ngx_string("after");
+    static ngx_str_t  none = ngx_null_string;
+
+    if (ngx_http_arg(r, limit.data, limit.len, &value) == NGX_OK) {
+        n = ngx_atoi(value.data, value.len);
+
+        if (n < 1 || n > NGX_HTTP_INVERTING_API_LIMIT) {
+            return &limit;
+        }
+
+        ctx->limit = n;
+    }
+
+    if (ngx_http_arg(r, after.data, after.len, &value) == NGX_OK) {
+
+        if (!ngx_http_inverting_record_id_valid(&value)) {
+            return &after;
+        }
+
+        ctx->after.len = value.len;
+        ngx_memcpy(ctx->id, value.data, value.len);
+    }
+
+    return &none;
 }
 
 
@@ -223,6 +275,11 @@ ngx_http_inverting_list_fill(ngx_http_inverting_api_ctx_t *ctx)
                 full = 1;
                 break;
             }
+
+            if (ctx->limit && --ctx->limit == 0) {
+                ctx->complete = 1;
+                break;
+            }
         }
 
         ngx_http_inverting_unlock(zone);
@@ -244,9 +301,6 @@ ngx_http_inverting_list_fill(ngx_http_inverting_api_ctx_t *ctx)
 static void
 ngx_http_inverting_list_start(ngx_http_inverting_api_ctx_t *ctx)
 {
-    ctx->after.data = ctx->id;
-    ctx->after.len = 0;
-
     if (ctx->resource == NGX_HTTP_INVERTING_API_STATUS) {
         ngx_http_inverting_status_start(ctx);
     }
