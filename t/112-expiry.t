@@ -71,8 +71,12 @@ for my $case ([ 'without a state', '' ],
 
     if ($more) {
         $n->quit;
+
+        # On a busy machine it may have expired again by the time we ask.
+        my $t0 = now();
         $n->start;
-        is($ids->(), 'polled static', "$name: after a restart as well");
+        ok($ids->() eq 'polled static' || now() - $t0 > $expiry - 0.5,
+           "$name: after a restart as well");
         ok(waitfor(sub { $ids->() eq 'static' }, $expiry + 4),
            "$name: which counts from the start");
     }
