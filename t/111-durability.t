@@ -197,6 +197,9 @@ sub kill_all {
 
     waitfor(sub { !grep { kill(0, $_) && slurp("/proc/$_/stat") !~ /\) Z/ }
                   @pids });
+
+    # also those that the master had forked only just now
+    waitfor(sub { !$n->listening }, 20);
     return;
 }
 
