@@ -26,6 +26,9 @@
 /* a process's start time is looked up in every so many'th rescan */
 #define NGX_HTTP_INVERTING_START_TIME    8
 
+/* a start time that could not be found out */
+#define NGX_HTTP_INVERTING_UNKNOWN       ((uint64_t) -1)
+
 
 typedef struct {
     ngx_pid_t                        pid;          /* 0: free */
@@ -674,6 +677,8 @@ static ngx_uint_t
 ngx_http_inverting_worker_is_dead(ngx_http_inverting_worker_slot_t *slot,
     ngx_uint_t start_time)
 {
+    uint64_t  now;
+
     if (slot->pid != ngx_pid && kill(slot->pid, 0) == -1) {
 
         if (ngx_errno != NGX_EPERM) {
@@ -689,8 +694,11 @@ ngx_http_inverting_worker_is_dead(ngx_http_inverting_worker_slot_t *slot,
         return 0;
     }
 
-    return ngx_http_inverting_worker_start_time(slot->pid)
-           != slot->start_time;
+    now = ngx_http_inverting_worker_start_time(slot->pid);
+
+    return now != slot->start_time
+           && now != NGX_HTTP_INVERTING_UNKNOWN
+           && slot->start_time != NGX_HTTP_INVERTING_UNKNOWN;
 }
 
 
@@ -710,7 +718,7 @@ ngx_http_inverting_worker_start_time(ngx_pid_t pid)
 
     fd = ngx_open_file(path, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
     if (fd == NGX_INVALID_FILE) {
-        return 0;
+        return (ngx_errno == NGX_ENOENT) ? 0 : NGX_HTTP_INVERTING_UNKNOWN;
     }
 
     n = ngx_read_fd(fd, buf, sizeof(buf) - 1);
