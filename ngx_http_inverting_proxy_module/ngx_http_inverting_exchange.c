@@ -336,7 +336,7 @@ ngx_http_inverting_taker_detach_locked(ngx_http_inverting_zone_t *zone,
     if (outcome == NGX_HTTP_INVERTING_AGENT_LOST
         && t->outcome == NGX_HTTP_INVERTING_PENDING)
     {
-        if (t->request.consumed == 0 && !t->answered) {
+        if (!t->request.begun && !t->answered) {
 
             /* agents try again when a fetch fails */
 
@@ -349,7 +349,7 @@ ngx_http_inverting_taker_detach_locked(ngx_http_inverting_zone_t *zone,
 
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
 
-        if (t->request.consumed == 0
+        if (!t->request.begun
             && __atomic_load_n(&t->state, __ATOMIC_SEQ_CST)
                == NGX_HTTP_INVERTING_TX_ASSIGNED)
         {
@@ -423,6 +423,10 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
 
     ngx_http_inverting_forget_id_locked(zone, t);
 
+    /* what a dead worker had written of a response was not published */
+
+    t->response.tail = t->response.head;
+
     /* what was not fetched may wait for its turn in a busy agent: no limit */
 
     t->requeued = t->taken;
@@ -441,7 +445,7 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
 ngx_uint_t
 ngx_http_inverting_harmless_locked(ngx_http_inverting_tx_t *t)
 {
-    return t->request.consumed == 0
+    return !t->request.begun
            && (!t->body || !t->request.abandoned)
            && (t->idempotent || !t->taken);
 }

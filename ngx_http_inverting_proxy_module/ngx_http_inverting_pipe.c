@@ -316,6 +316,12 @@ ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end, u_char *buf,
         }
     }
 
+    /* "consumed" comes last, and a reader may die before */
+
+    if (consumed == 0) {
+        ngx_http_inverting_pipe_store(pipe->begun, 1);
+    }
+
     while (size && consumed != written) {
 
         offset = consumed & NGX_HTTP_INVERTING_CHUNK_MASK;

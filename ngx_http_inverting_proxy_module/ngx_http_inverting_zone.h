@@ -79,6 +79,7 @@ typedef struct {
     uint32_t                abandoned;     /* the reader wants no more */
     uint32_t                limit;         /* chunks, the share as of now */
     uint32_t                max;           /* chunks, its largest share */
+    uint32_t                begun;         /* the reader has begun to read */
 } ngx_http_inverting_pipe_t;
 
 

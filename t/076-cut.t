@@ -222,4 +222,49 @@ $peer->respond($id, $body);
 is($c->response->{body}, 'ok', 'until an agent comes');
 $c->close;
 
+# An agent reads the body of a request: it has some, though nobody knows how much.
+
+begin();
+$c = request($B, 'POST', body => body_bytes('up', 30_000));
+$id = $peer->take;
+$f = at($A);
+$r = cut($A, 'ngx_http_inverting_chunk_put',
+         when => sub { agent_request($f, 'GET', 'request', $id) });
+ok($r->{stopped}, 'cut while a request was read') or diag($r->{out});
+
+ok(waitfor(sub { $n->workers == 2 }) && $t->status, 'it is recovered');
+is($peer->fetch($id)->{status}, 404, 'nobody can fetch the rest of it');
+($took, $m, $error) = response($c);
+is($m && $m->{status}, 502, 'the client is told') or diag($error);
+cmp_ok($took, '<', 3 * slow(), 'soon');
+$_->close for $c, $f;
+
+
+# An agent writes the first bytes of a response: nobody has seen them.
+
+begin();
+$c = request($B, 'GET');
+$id = $peer->take;
+$peer->fetch($id);
+$p = agent_request(at($A), 'POST', 'response', $id, chunked => 1);
+$r = cut($A, 'ngx_http_inverting_chunk_get', then => [ 'finish', 'stepi 25' ],
+         when => sub {
+             $p->chunk("HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n"
+                       . body_bytes('lost', 30_000));
+         });
+ok($r->{stopped}, 'cut while a response was written') or diag($r->{out});
+
+$other = eval { $peer->take(5) };
+ok($other, 'offered again') or diag($@);
+
+if ($other) {
+    $peer->fetch($other);
+    $peer->respond($other, $peer->response(200, [],
+                                           body_bytes('second', 30_000)));
+    $m = eval { $c->response };
+    ok($m && $m->{body} eq body_bytes('second', 30_000),
+       'the client sees those of the next one') or diag($@ || $m->{start});
+}
+$c->close;
+
 $t->done;
