@@ -51,7 +51,7 @@ for my $how ('closes both', 'dies with its worker', 'closes the request') {
     my $size = $how eq 'closes the request' ? 8_000_000 : 200_000;
     my $data = body_bytes($how, $size);
 
-    $peer->poll->close;
+    $t->visit($peer);
     my $c = at($A);
     $c->request('PUT', '/x', length => $size);
 

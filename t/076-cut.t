@@ -87,7 +87,7 @@ sub request {
     my ($pid, $method, %opt) = @_;
 
     # Somebody has to have been there.
-    $peer->poll->close;
+    $t->visit($peer);
     my $c = at($pid);
     $c->request($method, $opt{target} || '/' . ++$i, %opt);
     return $c;
@@ -184,7 +184,7 @@ is($t->get('/api/backends', method => 'POST', body => '{"id":"x",'
            . '"endUser":"allUsers","backendUser":"me","pathPrefixes":["/x"]}')
    ->{status}, 200, 'another backend');
 $other = $t->peer(backend => 'x');
-$other->poll->close;
+$t->visit($other);
 $c = at($B);
 $c->request('GET', '/x');
 $id = $other->take;

@@ -114,7 +114,7 @@ unlike(slurp("$n->{dir}/queued.log"), qr/^(?!\d+\.\d{3}$)/m,
 $c = at($A);
 $p = at($B);
 $s = at($B);
-$peer->poll->close;
+$t->visit($peer);
 $c->request('GET', '/3');
 $id = $peer->take;
 $peer->fetch($id);

@@ -120,7 +120,7 @@ $c->close;
 
 # The same over HTTP/1.1.
 my $p = $t->peer(backend => 'hand', timeout => 40);
-$p->poll->close;
+$t->visit($p);
 $c = $t->client(timeout => 40);
 $c->request('GET', '/hand');
 $id = $p->take;

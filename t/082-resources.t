@@ -148,7 +148,7 @@ $slow->close;
 
 # An agent that does not read what a client sends.
 my $p = $t->peer(backend => 'hand');
-$p->poll->close;
+$t->visit($p);
 my $c = $t->client;
 $c->request('POST', '/hand', body => undef, length => 50_000_000);
 my $id = $p->take;
@@ -164,7 +164,7 @@ $_->close for $c, $f->{client};
 ok($t->wait_idle, 'all gone');
 
 # Neither side has anything to say: both pipes are open, and nothing moves.
-$p->poll->close;
+$t->visit($p);
 my @silent = map { my $c = $t->client;
                    $c->request('POST', '/hand', body => undef, length => 100);
                    $c } 1 .. 20;

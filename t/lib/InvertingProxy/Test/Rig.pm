@@ -10,6 +10,7 @@ package InvertingProxy::Test::Rig;
 #                                               see Agent.pm; wait => 0 does not
 #                                               wait until the proxy knows it
 #   my $p = $rig->peer(backend => 'id');        see Peer.pm
+#   $rig->visit($p)                             a poll of it that ends at once
 #   my $p = $rig->stand_in(%opt);               a proxy in Perl, see Proxy.pm
 #   my $c = $rig->client;                       see Client.pm
 #   my $l = $rig->load(code => sub { ... });    see Load.pm
@@ -153,6 +154,19 @@ sub peer {
 
     return InvertingProxy::Test::Peer->new(
         ($opt{port} || $opt{unix} ? () : (port => $self->nginx->port)), %opt);
+}
+
+
+# An agent that has been there, and is gone.
+
+sub visit {
+    my ($self, $peer) = @_;
+
+    my $poll = $peer->poll;
+    $self->wait_status(sub { $_[0]->agents($peer->{backend}) > 0 });
+    $poll->close;
+
+    return;
 }
 
 
