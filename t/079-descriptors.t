@@ -74,4 +74,8 @@ unlike($n->log, qr/taking back/, 'nobody was taken for dead');
 
 $_->close for @held, @polls, $s;
 
+# Asked to quit in the half second in which it does not accept, nginx would
+# accept on a socket that is closed by then, with an alert.
+ok(at($A)->close, 'it accepts again');
+
 $t->done;
