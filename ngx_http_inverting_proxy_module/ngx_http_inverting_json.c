@@ -221,13 +221,17 @@ ngx_http_inverting_json_error(ngx_pool_t *pool, ngx_str_t *name, char *text,
         }
     }
 
-    error->name.len = len;
-    error->name.data = ngx_pnalloc(pool, len);
-    if (error->name.data == NULL) {
-        return NGX_ERROR;
-    }
+    ngx_str_null(&error->name);
 
-    ngx_memcpy(error->name.data, name->data, len);
+    if (len) {
+        error->name.len = len;
+        error->name.data = ngx_pnalloc(pool, len);
+        if (error->name.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(error->name.data, name->data, len);
+    }
 
     return NGX_DECLINED;
 }

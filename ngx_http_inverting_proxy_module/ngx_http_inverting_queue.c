@@ -505,18 +505,14 @@ ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
 
     if (backend) {
 
+        /* not an agent that may not serve the backend any more */
+
         if (rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING) {
             backend->last_present = ngx_current_msec;
         }
 
         ngx_http_inverting_unlink_receiver_locked(zone, rcv);
         ngx_http_inverting_return_locked(zone, rcv);
-    }
-
-    /* not an agent that may not serve the backend any more */
-
-    if (rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING) {
-        backend->last_present = ngx_current_msec;
     }
 
     rcv->backend = NULL;
