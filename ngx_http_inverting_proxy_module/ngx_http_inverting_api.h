@@ -17,8 +17,8 @@
 /*
  * The API of inverting_proxy_api, below its (prefix) location:
  *
- *     GET          backends       all records, a bare array; ?limit=N&after=ID:
- *                                 at most N of those after ID
+ *     GET          backends       all records, a bare array; with
+ *                                 ?limit=N&after=ID at most N after ID
  *     POST         backends       creates or replaces one, answers with it
  *     GET, DELETE  backends/ID    one record
  *     GET          backends/ID/keys

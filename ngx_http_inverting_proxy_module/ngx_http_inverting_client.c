@@ -99,7 +99,15 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
 
     rc = ngx_http_read_client_request_body(r, ngx_http_upstream_init);
 
-    return (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? rc : NGX_DONE;
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+
+        /* now: the connection may linger on */
+
+        ngx_http_inverting_close(&ctx->end, NGX_HTTP_INVERTING_CLIENT_GONE);
+        return rc;
+    }
+
+    return NGX_DONE;
 }
 
 

@@ -194,7 +194,7 @@ for my $case (
         like($m ? $m->{status} : 400, qr/^(?:400|413)$/, "$name is refused")
             or diag("$m->{raw}$m->{body}");
         is($c->wait_end(2), 'eof', "$name: the connection ends");
-        ok($t->wait_idle(5), "$name: nothing stays behind");
+        ok($t->wait_idle(2), "$name: nothing stays behind");
         is(scalar(grep { /evil/ || !/ and a cut$/ } $b->notes), 0,
            "$name: no whole request, and no other");
         $c->close;
