@@ -50,7 +50,8 @@ UNIT = $(UNIT_SRC:%.c=$(BUILD)/%)
 
 DEPS = gcc make pkg-config nginx nginx-dev libuv1-dev libcurl4-openssl-dev \
        libcjson-dev libsqlite3-dev libssl-dev \
-       perl libio-socket-ssl-perl curl nghttp2-client openssl procps
+       perl libio-socket-ssl-perl libprotocol-http2-perl curl \
+       nghttp2-client openssl procps
 DEPS_LINT = clang clang-tidy
 DEPS_VALGRIND = valgrind
 DEPS_BENCH = wrk

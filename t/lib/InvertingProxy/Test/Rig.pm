@@ -12,6 +12,12 @@ package InvertingProxy::Test::Rig;
 #   my $p = $rig->peer(backend => 'id');        see Peer.pm
 #   $rig->visit($p)                             a poll of it that ends at once
 #   my $p = $rig->stand_in(%opt);               a proxy in Perl, see Proxy.pm
+#   my $h = $rig->ptth(backend => 'id');        an agent of PTTH, by hand, see
+#                                               PtthAgent.pm; wait => 0 as above
+#   my $m = $rig->ptth_answer(backend => 'id'); only the answer to an upgrade
+#   my $s = $rig->ptth_server(backend => 'id', code => sub { ... });
+#                                               one that serves by itself
+#   my $p = $rig->ptth_proxy;                   see PtthProxy.pm
 #   my $c = $rig->client;                       see Client.pm
 #   my $l = $rig->load(code => sub { ... });    see Load.pm
 #   my $m = $rig->get('/path', %opt);           one request on its own connection
@@ -40,6 +46,8 @@ use InvertingProxy::Test::Nginx;
 use InvertingProxy::Test::Peer;
 use InvertingProxy::Test::Process;
 use InvertingProxy::Test::Proxy;
+use InvertingProxy::Test::PtthAgent;
+use InvertingProxy::Test::PtthProxy;
 use InvertingProxy::Test::Status;
 use InvertingProxy::Test::Util qw(waitfor slurp tail);
 
@@ -154,6 +162,67 @@ sub peer {
 
     return InvertingProxy::Test::Peer->new(
         ($opt{port} || $opt{unix} ? () : (port => $self->nginx->port)), %opt);
+}
+
+
+sub _ptth {
+    my ($self, %opt) = @_;
+    return ($opt{port} || $opt{unix} ? () : (port => $self->nginx->port),
+            dir => $self->{dir}, notes => "$self->{dir}/ptth.notes", %opt);
+}
+
+
+sub ptth {
+    my ($self, %opt) = @_;
+
+    my $wait = defined $opt{wait} ? delete $opt{wait} : 1;
+    my $id = $wait && $self->{nginx}[0] && $self->_api ? $opt{backend} : undef;
+    my $before = defined $id ? $self->status->agents($id) : 0;
+
+    my $h = InvertingProxy::Test::PtthAgent::ptth_dial($self->_ptth(%opt));
+
+    if (defined $id) {
+        $self->wait_status(sub { $_[0]->agents($id) > $before })
+            or croak "the connection does not count as an agent of \"$id\"";
+    }
+
+    return $h;
+}
+
+
+sub ptth_answer {
+    my ($self, %opt) = @_;
+    return InvertingProxy::Test::PtthAgent::ptth_answer($self->_ptth(%opt));
+}
+
+
+sub ptth_server {
+    my ($self, %opt) = @_;
+
+    my $wait = defined $opt{wait} ? delete $opt{wait} : 1;
+
+    my $server = InvertingProxy::Test::PtthAgent->new(
+        $self->_ptth(%opt), name => $self->_name('ptth'));
+
+    push @{$self->{backends}}, $server;
+
+    if ($wait) {
+        waitfor(sub { grep { /^up/ } $server->notes })
+            or croak "$server->{name} does not come up:\n",
+                     join("\n", $server->notes);
+    }
+
+    return $server;
+}
+
+
+sub ptth_proxy {
+    my ($self, %opt) = @_;
+
+    my $proxy = InvertingProxy::Test::PtthProxy->new(%opt);
+    push @{$self->{ptth_proxies}}, $proxy;
+
+    return $proxy;
 }
 
 

@@ -21,6 +21,7 @@ package InvertingProxy::Test::Stream;
 #   $s->read_message(%opt)   both
 #   $s->body_start($message, %opt), then $s->body_piece until undef
 #   $s->wait_end($seconds)   'eof', 'reset', 'data' or undef (still open)
+#   $s->ready($for_write, $seconds)   whether it can be read (or written)
 #   $s->shutdown  $s->reset  $s->close
 #
 # Options for bodies: framing (none, length, chunked, close: whatever the head
@@ -60,7 +61,7 @@ sub fh { return $_[0]{fh} }
 
 # Waits until the socket can be read or written; false when $timeout has passed.
 
-sub _ready {
+sub ready {
     my ($self, $for_write, $timeout) = @_;
 
     my $fh = $self->{fh};
@@ -107,7 +108,7 @@ sub fill {
     my $timeout = $self->{timeout} * slow();
 
     while (1) {
-        $self->_ready(0, $timeout)
+        $self->ready(0, $timeout)
             or croak "timed out: nothing to read for $timeout s";
 
         my $n = sysread($self->{fh}, $self->{buf}, $size || READ_SIZE,
@@ -135,7 +136,7 @@ sub write {
     my $off = 0;
 
     while ($off < length $data) {
-        $self->_ready(1, $timeout)
+        $self->ready(1, $timeout)
             or croak "timed out: could not write for $timeout s";
 
         my $n = syswrite($self->{fh}, $data, length($data) - $off, $off);
@@ -435,7 +436,7 @@ sub wait_end {
     return 'data' if $self->{buf} ne '';
 
     if (!$self->{eof}) {
-        $self->_ready(0, ($timeout || 10) * slow()) or return undef;
+        $self->ready(0, ($timeout || 10) * slow()) or return undef;
         $self->fill and return 'data';
     }
 
