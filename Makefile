@@ -49,7 +49,7 @@ UNIT_SRC = $(wildcard agent/test/*.c admin/test/*.c)
 UNIT = $(UNIT_SRC:%.c=$(BUILD)/%)
 
 DEPS = gcc make pkg-config nginx nginx-dev libuv1-dev libcurl4-openssl-dev \
-       libcjson-dev libsqlite3-dev libssl-dev \
+       libcjson-dev libsqlite3-dev libnghttp2-dev libssl-dev \
        perl libio-socket-ssl-perl libprotocol-http2-perl curl \
        nghttp2-client openssl procps
 DEPS_LINT = clang clang-tidy

@@ -52,6 +52,12 @@ static ngx_http_inverting_agent_call_t  ngx_http_inverting_agent_calls[] = {
       1,
       ngx_http_inverting_post_handler },
 
+    { ngx_string("ptth"),
+      NGX_HTTP_GET,
+      ngx_string("GET"),
+      0,
+      ngx_http_inverting_ptth_handler },
+
     { ngx_null_string, 0, ngx_null_string, 0, NULL }
 };
 
@@ -564,4 +570,12 @@ ngx_http_inverting_agent_cleanup(void *data)
                                  ctx->finished ? NGX_HTTP_INVERTING_PENDING
                                             : NGX_HTTP_INVERTING_AGENT_LOST);
     }
+}
+
+
+void
+ngx_http_inverting_agent_exiting(ngx_http_inverting_zone_t *zone)
+{
+    ngx_http_inverting_poll_exiting(zone);
+    ngx_http_inverting_ptth_exiting(zone);
 }

@@ -13,9 +13,9 @@
 
 
 /*
- * The agent location: the proxy's side of the poll protocol.  What the files
- * ngx_http_inverting_agent.c (which call it is, and who calls), ..._poll.c,
- * ..._fetch.c and ..._post.c share.
+ * The agent location.  What the files ngx_http_inverting_agent.c (which call
+ * it is, and who calls), ..._poll.c, ..._fetch.c and ..._post.c (the poll
+ * protocol), and ..._ptth.c share.
  */
 
 
@@ -69,6 +69,13 @@ ngx_int_t ngx_http_inverting_fetch_handler(ngx_http_request_t *r,
     ngx_http_inverting_agent_ctx_t *ctx);
 ngx_int_t ngx_http_inverting_post_handler(ngx_http_request_t *r,
     ngx_http_inverting_agent_ctx_t *ctx);
+
+ngx_int_t ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
+    ngx_http_inverting_agent_ctx_t *ctx);
+
+/* the worker is exiting: ends waiting polls, drains connections */
+void ngx_http_inverting_poll_exiting(ngx_http_inverting_zone_t *zone);
+void ngx_http_inverting_ptth_exiting(ngx_http_inverting_zone_t *zone);
 
 /*
  * The backend that the agent serves, or NULL: it is to be answered with

@@ -71,6 +71,7 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
     ngx_http_inverting_set_vars(r, ctx);
 
     ngx_http_inverting_request_body(r, &ctx->body);
+    ctx->upgrade = ngx_http_inverting_is_websocket(r);
 
     rc = ngx_http_inverting_request_head(r, conf->fields, &ctx->body,
                                          &ctx->head);
@@ -145,6 +146,7 @@ ngx_http_inverting_client_open(ngx_http_request_t *r,
 
     offer.head = ctx->head;
     offer.body = ctx->body.present;
+    offer.upgrade = ctx->upgrade;
     offer.idempotent = (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD
                                      |NGX_HTTP_OPTIONS|NGX_HTTP_TRACE
                                      |NGX_HTTP_PUT|NGX_HTTP_DELETE)) != 0;

@@ -59,6 +59,7 @@ typedef struct {
     time_t                           limit_start;
     ngx_event_t                      limit;
 
+    unsigned                         upgrade:1;    /* to websocket */
     unsigned                         connected:1;  /* upstream was told */
     unsigned                         in_frame:1;   /* a chunk has no end yet */
     unsigned                         finished:1;   /* the request is written */

@@ -13,9 +13,6 @@
 #include "ngx_http_inverting_worker.h"
 
 
-static void ngx_http_inverting_attach(ngx_http_inverting_end_t *end,
-    ngx_http_inverting_zone_t *zone, ngx_http_inverting_tx_t *t,
-    ngx_uint_t role);
 static void ngx_http_inverting_client_detach_locked(
     ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t outcome);
@@ -34,7 +31,7 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, ngx_http_inverting_offer_t *offer,
     ngx_http_inverting_end_t *end)
 {
-    uint32_t                       n, chunk, head;
+    uint32_t                       n, chunk, head, request;
     ngx_time_t                    *tp;
     struct timespec                ts;
     ngx_http_inverting_tx_t       *t;
@@ -67,8 +64,10 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
 
     /* and the first one of each pipe */
 
+    request = (offer->body || offer->upgrade);
+
     chunk = ngx_http_inverting_chunks_alloc_locked(zone,
-                                                   head + 1 + offer->body, n);
+                                                   head + 1 + request, n);
     if (chunk == NGX_HTTP_INVERTING_NONE) {
         sh->zone_full++;
         return NGX_HTTP_INVERTING_ZONE_FULL;
@@ -79,7 +78,7 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_pipe_init(&t->response, chunk, offer->share);
     chunk = zone->chunk_next[chunk];
 
-    if (offer->body) {
+    if (request) {
         ngx_http_inverting_pipe_init(&t->request, chunk, offer->share);
         chunk = zone->chunk_next[chunk];
 
@@ -99,6 +98,8 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     t->seq = ++sh->seq;
     t->backend = backend;
     t->receiver = NGX_HTTP_INVERTING_NONE;
+    t->via = NGX_HTTP_INVERTING_NONE;
+    t->transport = NGX_HTTP_INVERTING_NO_TRANSPORT;
 
     t->slot[NGX_HTTP_INVERTING_CLIENT] = NGX_HTTP_INVERTING_NONE;
     t->slot[NGX_HTTP_INVERTING_TAKER] = NGX_HTTP_INVERTING_NONE;
@@ -126,6 +127,7 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     t->tainted = 0;
 
     t->body = offer->body;
+    t->upgrade = offer->upgrade;
     t->idempotent = offer->idempotent;
     t->has_id = 0;
     t->fetchable = 0;
@@ -138,14 +140,14 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     backend->waiting++;
     backend->last_used = ts.tv_sec;
 
-    ngx_http_inverting_attach(end, zone, t, NGX_HTTP_INVERTING_CLIENT);
+    ngx_http_inverting_attach_locked(end, zone, t, NGX_HTTP_INVERTING_CLIENT);
 
     return NGX_OK;
 }
 
 
-static void
-ngx_http_inverting_attach(ngx_http_inverting_end_t *end,
+void
+ngx_http_inverting_attach_locked(ngx_http_inverting_end_t *end,
     ngx_http_inverting_zone_t *zone, ngx_http_inverting_tx_t *t,
     ngx_uint_t role)
 {
@@ -411,7 +413,7 @@ void
 ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t)
 {
-    if (t->requeued
+    if ((t->requeued && t->taken)
         || t->slot[NGX_HTTP_INVERTING_CLIENT] == NGX_HTTP_INVERTING_NONE
         || t->slot[NGX_HTTP_INVERTING_TAKER] != NGX_HTTP_INVERTING_NONE
         || !ngx_http_inverting_harmless_locked(t))
@@ -426,14 +428,22 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
     /* what a dead worker had written of a response was not published */
 
     t->response.tail = t->response.head;
+    t->response.last = t->response.head;
+    t->response.ahead = 0;
 
-    /* what was not fetched may wait for its turn in a busy agent: no limit */
+    /*
+     * What was not fetched may wait for its turn in a busy agent: no limit but
+     * the time-out of the queue.
+     */
 
-    t->requeued = t->taken;
+    if (t->taken) {
+        t->requeued = 1;
+        t->queued = ngx_current_msec;
+    }
+
     t->answered = 0;
     t->fetchable = 0;
     t->lease = 0;
-    t->queued = ngx_current_msec;
 
     t->backend->active--;
     t->backend->waiting++;
@@ -486,29 +496,14 @@ ngx_http_inverting_end_tx_locked(ngx_http_inverting_zone_t *zone,
         if (t->receiver != NGX_HTTP_INVERTING_NONE) {
             rcv = &zone->receivers[t->receiver];
 
-            if (t->prev != NGX_HTTP_INVERTING_NONE) {
-                zone->txs[t->prev].next = t->next;
-
-            } else {
-                rcv->first = t->next;
-            }
-
-            if (t->next != NGX_HTTP_INVERTING_NONE) {
-                zone->txs[t->next].prev = t->prev;
-
-            } else {
-                rcv->last = t->prev;
-            }
-
+            ngx_http_inverting_unassign_locked(zone, rcv, t);
             rcv->n--;
 
-            if (rcv->n == 0
+            if (rcv->first == NGX_HTTP_INVERTING_NONE
                 && rcv->state == NGX_HTTP_INVERTING_RECEIVER_ASSIGNED)
             {
                 rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
             }
-
-            t->receiver = NGX_HTTP_INVERTING_NONE;
         }
 
         backend->active--;
@@ -589,7 +584,7 @@ ngx_http_inverting_take_locked(ngx_http_inverting_zone_t *zone,
 
     __atomic_store_n(&t->taken, 1, __ATOMIC_SEQ_CST);
 
-    ngx_http_inverting_attach(end, zone, t, NGX_HTTP_INVERTING_TAKER);
+    ngx_http_inverting_attach_locked(end, zone, t, NGX_HTTP_INVERTING_TAKER);
 
     ngx_http_inverting_notify_tx(zone, t, NGX_HTTP_INVERTING_CLIENT);
 
@@ -597,40 +592,23 @@ ngx_http_inverting_take_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
-ngx_int_t
-ngx_http_inverting_head(ngx_http_inverting_end_t *end, ngx_pool_t *pool,
-    ngx_str_t *user, ngx_str_t *head)
+void
+ngx_http_inverting_head_copy(ngx_http_inverting_end_t *end, u_char *buf)
 {
-    size_t                      n, size;
-    u_char                     *p;
-    uint32_t                    chunk;
-    ngx_http_inverting_tx_t    *t;
-    ngx_http_inverting_zone_t  *zone;
+    size_t                    n, size;
+    uint32_t                  chunk;
+    ngx_http_inverting_tx_t  *t;
 
-    zone = end->zone;
     t = end->tx;
-
     size = t->user_len + t->head_len;
 
-    p = ngx_pnalloc(pool, size);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    user->len = t->user_len;
-    user->data = p;
-
-    head->len = t->head_len;
-    head->data = p + t->user_len;
-
-    for (chunk = t->head; size; chunk = zone->chunk_next[chunk]) {
+    for (chunk = t->head; size; chunk = end->zone->chunk_next[chunk]) {
         n = ngx_min(size, NGX_HTTP_INVERTING_CHUNK_SIZE);
 
-        p = ngx_cpymem(p, ngx_http_inverting_chunk_data(zone, chunk), n);
+        buf = ngx_cpymem(buf, ngx_http_inverting_chunk_data(end->zone, chunk),
+                         n);
         size -= n;
     }
-
-    return NGX_OK;
 }
 
 
@@ -651,7 +629,8 @@ ngx_http_inverting_answer_locked(ngx_http_inverting_zone_t *zone,
     t->lease = 0;
     t->keys[NGX_HTTP_INVERTING_ANSWERER] = key;
 
-    ngx_http_inverting_attach(end, zone, t, NGX_HTTP_INVERTING_ANSWERER);
+    ngx_http_inverting_attach_locked(end, zone, t,
+                                     NGX_HTTP_INVERTING_ANSWERER);
 
     return NGX_OK;
 }

@@ -47,6 +47,7 @@ typedef struct {
     ngx_msec_t     queue_timeout;    /* how long it may wait when requeued */
     ngx_msec_t     backend_timeout;  /* for an agent to count as present */
     unsigned       body:1;
+    unsigned       upgrade:1;        /* to websocket, if the backend agrees */
     unsigned       idempotent:1;
 } ngx_http_inverting_offer_t;
 
@@ -105,6 +106,38 @@ ngx_int_t ngx_http_inverting_receive(ngx_http_inverting_end_t *end,
 void ngx_http_inverting_poll_close(ngx_http_inverting_end_t *end);
 
 /*
+ * A PTTH connection becomes a receiver, which takes nothing until it is given
+ * a capacity: NGX_OK, or NGX_BUSY as above.  Its handler is called when there
+ * is something to open.  ngx_http_inverting_poll_close() ends it; its streams
+ * go on.
+ */
+ngx_int_t ngx_http_inverting_connect_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, uint64_t key,
+    ngx_http_inverting_end_t *end);
+
+/* how many transactions it may have at a time; takes the lock itself */
+void ngx_http_inverting_set_capacity(ngx_http_inverting_end_t *end,
+    ngx_uint_t capacity);
+
+/*
+ * The next transaction for a PTTH connection: NGX_OK, and "answerer" is
+ * attached, and "taker" if there is something to read, NGX_AGAIN, or NGX_DONE:
+ * the connection is to be closed, see ngx_http_inverting_receive().  Takes the
+ * lock itself.
+ */
+ngx_int_t ngx_http_inverting_open(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_end_t *taker, ngx_http_inverting_end_t *answerer);
+
+/*
+ * The stream of a transaction that was opened is over; closes both ends as
+ * ngx_http_inverting_close() does.  AGENT_REFUSED: the agent has not looked at
+ * it.  Takes the lock itself.
+ */
+void ngx_http_inverting_stream_close(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_end_t *taker, ngx_http_inverting_end_t *answerer,
+    ngx_uint_t outcome);
+
+/*
  * Attaches "end" as the one that reads the request: NGX_OK, or NGX_DECLINED:
  * no such ID for this backend, or it was fetched already.
  */
@@ -113,11 +146,10 @@ ngx_int_t ngx_http_inverting_take_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_end_t *end);
 
 /*
- * User and head of the transaction of a taker's end, copied to the pool; a
- * body follows in the pipe where tx->body is set.
+ * Copies user and head, tx->user_len + tx->head_len bytes in a row, of an
+ * attached end's transaction; a body follows in the pipe where tx->body is set.
  */
-ngx_int_t ngx_http_inverting_head(ngx_http_inverting_end_t *end,
-    ngx_pool_t *pool, ngx_str_t *user, ngx_str_t *head);
+void ngx_http_inverting_head_copy(ngx_http_inverting_end_t *end, u_char *buf);
 
 /*
  * Attaches "end" as the one that writes the response: NGX_OK, or NGX_DECLINED:

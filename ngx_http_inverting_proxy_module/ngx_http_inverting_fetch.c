@@ -92,9 +92,17 @@ ngx_http_inverting_fetch_handler(ngx_http_request_t *r,
                                                "no such request\n");
     }
 
-    if (ngx_http_inverting_head(&ctx->end, r->pool, &user, &head) != NGX_OK) {
+    user.len = ctx->end.tx->user_len;
+    head.len = ctx->end.tx->head_len;
+
+    user.data = ngx_pnalloc(r->pool, user.len + head.len);
+    if (user.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    head.data = user.data + user.len;
+
+    ngx_http_inverting_head_copy(&ctx->end, user.data);
 
     ctx->head.pos = head.data;
     ctx->head.last = head.data + head.len;

@@ -90,6 +90,79 @@ ngx_http_inverting_request_body(ngx_http_request_t *r,
 }
 
 
+ngx_uint_t
+ngx_http_inverting_is_websocket(ngx_http_request_t *r)
+{
+    ngx_str_t         upgrade;
+    ngx_uint_t        i, keys, named;
+    ngx_array_t       connection;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    h = r->headers_in.upgrade;
+
+    if (h == NULL
+        || r != r->main
+        || r->method != NGX_HTTP_GET
+        || r->http_version != NGX_HTTP_VERSION_11
+        || r->headers_in.content_length_n > 0
+        || r->headers_in.chunked
+        || h->value.len != sizeof("websocket") - 1
+        || ngx_strncasecmp(h->value.data, (u_char *) "websocket",
+                           sizeof("websocket") - 1)
+           != 0)
+    {
+        return 0;
+    }
+
+    ngx_str_set(&upgrade, "upgrade");
+    keys = 0;
+    named = 0;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == sizeof("connection") - 1
+            && ngx_memcmp(h[i].lowcase_key, "connection",
+                          sizeof("connection") - 1)
+               == 0)
+        {
+            connection.elts = &h[i].value;
+            connection.nelts = 1;
+
+            named |= ngx_http_inverting_has_token(&connection, &upgrade);
+
+        } else if (h[i].key.len == sizeof("sec-websocket-key") - 1
+                   && ngx_memcmp(h[i].lowcase_key, "sec-websocket-key",
+                                 sizeof("sec-websocket-key") - 1)
+                      == 0)
+        {
+            /* 16 bytes in Base64 */
+
+            if (h[i].value.len != 24) {
+                return 0;
+            }
+
+            keys++;
+        }
+    }
+
+    return named && keys == 1;
+}
+
+
 ngx_int_t
 ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
     ngx_http_inverting_body_t *body, ngx_str_t *head)

@@ -43,6 +43,12 @@ void ngx_http_inverting_request_body(ngx_http_request_t *r,
 ngx_int_t ngx_http_inverting_request_head(ngx_http_request_t *r,
     ngx_array_t *fields, ngx_http_inverting_body_t *body, ngx_str_t *head);
 
+/*
+ * Whether the client asks for a WebSocket in the way of RFC 6455, so that the
+ * connection may become one.
+ */
+ngx_uint_t ngx_http_inverting_is_websocket(ngx_http_request_t *r);
+
 /* whether a field is the connection's own, by its name in lower case */
 ngx_uint_t ngx_http_inverting_is_hop_by_hop(ngx_str_t *lowcase);
 

@@ -240,7 +240,7 @@ ngx_http_inverting_peer_free(ngx_peer_connection_t *pc, void *data,
 
         /* for the log */
 
-        if (t->has_id) {
+        if (t->transport != NGX_HTTP_INVERTING_NO_TRANSPORT) {
             ctx->vars.id.data = ngx_pnalloc(ctx->request->pool,
                                             NGX_HTTP_INVERTING_ID_LEN);
             if (ctx->vars.id.data) {
@@ -249,7 +249,12 @@ ngx_http_inverting_peer_free(ngx_peer_connection_t *pc, void *data,
                            NGX_HTTP_INVERTING_ID_LEN);
             }
 
-            ngx_str_set(&ctx->vars.transport, "poll");
+            if (t->transport == NGX_HTTP_INVERTING_PTTH) {
+                ngx_str_set(&ctx->vars.transport, "ptth");
+
+            } else {
+                ngx_str_set(&ctx->vars.transport, "poll");
+            }
 
             ngx_http_inverting_show_key(ctx->request->pool, &ctx->vars,
                                         t->keys[NGX_HTTP_INVERTING_CLIENT]);

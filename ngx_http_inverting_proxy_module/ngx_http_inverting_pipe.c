@@ -33,6 +33,8 @@ static ngx_uint_t ngx_http_inverting_pipe_turn_is_over(
     ngx_http_inverting_end_t *end);
 static ngx_int_t ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,
     ngx_http_inverting_pipe_t *pipe, uint64_t written);
+static ngx_int_t ngx_http_inverting_pipe_hold(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_pipe_t *pipe, uint64_t written, uint64_t consumed);
 static void ngx_http_inverting_pipe_publish(ngx_http_inverting_end_t *end,
     ngx_http_inverting_pipe_t *pipe, uint64_t written);
 static ngx_uint_t ngx_http_inverting_pipe_writer_sleeps(
@@ -49,6 +51,7 @@ ngx_http_inverting_pipe_init(ngx_http_inverting_pipe_t *pipe, uint32_t chunk,
 
     pipe->head = chunk;
     pipe->tail = chunk;
+    pipe->last = chunk;
     pipe->max = max;
     pipe->limit = ngx_min(NGX_HTTP_INVERTING_SHARE, max);
 }
@@ -161,12 +164,13 @@ static ngx_int_t
 ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,
     ngx_http_inverting_pipe_t *pipe, uint64_t written)
 {
-    uint32_t                    chunk;
-    uint64_t                    consumed;
-    ngx_uint_t                  held;
-    ngx_http_inverting_zone_t  *zone;
+    uint64_t  consumed;
 
-    zone = end->zone;
+    if (pipe->ahead) {
+        pipe->ahead--;
+        pipe->tail = end->zone->chunk_next[pipe->tail];
+        return NGX_OK;
+    }
 
     consumed = ngx_http_inverting_pipe_load(pipe->consumed);
 
@@ -178,8 +182,33 @@ ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,
         return NGX_OK;
     }
 
+    if (ngx_http_inverting_pipe_hold(end, pipe, written, consumed)
+        != NGX_OK)
+    {
+        return NGX_AGAIN;
+    }
+
+    pipe->tail = pipe->last;
+
+    return NGX_OK;
+}
+
+
+/* one more chunk behind the last, if the share and the zone allow */
+
+static ngx_int_t
+ngx_http_inverting_pipe_hold(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_pipe_t *pipe, uint64_t written, uint64_t consumed)
+{
+    uint32_t                    chunk;
+    ngx_uint_t                  held;
+    ngx_http_inverting_zone_t  *zone;
+
+    zone = end->zone;
+
     held = (written >> NGX_HTTP_INVERTING_CHUNK_SHIFT)
-           - (consumed >> NGX_HTTP_INVERTING_CHUNK_SHIFT);
+           - (consumed >> NGX_HTTP_INVERTING_CHUNK_SHIFT)
+           + pipe->ahead;
 
     if (held >= ngx_http_inverting_pipe_load(pipe->limit)
         || ngx_http_inverting_zone_is_low(zone))
@@ -194,8 +223,8 @@ ngx_http_inverting_pipe_extend(ngx_http_inverting_end_t *end,
         return NGX_AGAIN;
     }
 
-    zone->chunk_next[pipe->tail] = chunk;
-    pipe->tail = chunk;
+    zone->chunk_next[pipe->last] = chunk;
+    pipe->last = chunk;
 
     return NGX_OK;
 }
@@ -251,6 +280,48 @@ ngx_http_inverting_pipe_writer_sleeps(ngx_http_inverting_pipe_t *pipe,
     }
 
     return 1;
+}
+
+
+size_t
+ngx_http_inverting_pipe_reserve(ngx_http_inverting_end_t *end)
+{
+    size_t                      room;
+    uint64_t                    written, consumed;
+    ngx_http_inverting_pipe_t  *pipe;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->request
+                                                    : &end->tx->response;
+
+    written = pipe->written;
+
+    do {
+        consumed = ngx_http_inverting_pipe_load(pipe->consumed);
+
+        while (ngx_http_inverting_pipe_hold(end, pipe, written, consumed)
+               == NGX_OK)
+        {
+            pipe->ahead++;
+        }
+
+    } while (consumed != written
+             && !ngx_http_inverting_pipe_load(pipe->abandoned)
+             && !ngx_http_inverting_pipe_writer_sleeps(pipe, written));
+
+    room = (size_t) pipe->ahead * NGX_HTTP_INVERTING_CHUNK_SIZE;
+
+    if (written & NGX_HTTP_INVERTING_CHUNK_MASK) {
+        room += NGX_HTTP_INVERTING_CHUNK_SIZE
+                - (written & NGX_HTTP_INVERTING_CHUNK_MASK);
+
+    } else if (room == 0 && consumed == written) {
+
+        /* the last chunk again */
+
+        room = NGX_HTTP_INVERTING_CHUNK_SIZE;
+    }
+
+    return room;
 }
 
 
@@ -471,7 +542,7 @@ ngx_http_inverting_pipes_free_locked(ngx_http_inverting_zone_t *zone,
             continue;
         }
 
-        for (chunk = pipe->head; chunk != pipe->tail; chunk = next) {
+        for (chunk = pipe->head; chunk != pipe->last; chunk = next) {
             next = zone->chunk_next[chunk];
             ngx_http_inverting_chunk_free_locked(zone, chunk);
         }

@@ -40,6 +40,14 @@ void ngx_http_inverting_pipe_init(ngx_http_inverting_pipe_t *pipe,
 ssize_t ngx_http_inverting_pipe_send(ngx_http_inverting_end_t *end,
     u_char *buf, size_t size);
 
+/*
+ * Takes chunks for what will be written, as far as the share of the pipe and
+ * the zone allow.  Returns how much can be written for certain; the handler is
+ * called when the reader has made room for more.  Something must have been
+ * written before.
+ */
+size_t ngx_http_inverting_pipe_reserve(ngx_http_inverting_end_t *end);
+
 /* after the last byte; or, with CUT, because there will be no last byte */
 void ngx_http_inverting_pipe_finish(ngx_http_inverting_end_t *end,
     ngx_uint_t how);

@@ -151,7 +151,7 @@ ngx_http_inverting_poll_timer_handler(ngx_event_t *ev)
 
 
 void
-ngx_http_inverting_agent_exiting(ngx_http_inverting_zone_t *zone)
+ngx_http_inverting_poll_exiting(ngx_http_inverting_zone_t *zone)
 {
     ngx_queue_t                     *q;
     ngx_http_inverting_agent_ctx_t  *ctx;

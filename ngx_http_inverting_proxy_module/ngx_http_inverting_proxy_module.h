@@ -80,7 +80,7 @@ ngx_int_t ngx_http_inverting_client_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_inverting_agent_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_inverting_api_handler(ngx_http_request_t *r);
 
-/* ends the waiting polls of this worker: it is exiting */
+/* this worker is exiting: its agents are told */
 void ngx_http_inverting_agent_exiting(ngx_http_inverting_zone_t *zone);
 
 /* inverting_proxy_backend, parsed into zone->backends, with its messages */

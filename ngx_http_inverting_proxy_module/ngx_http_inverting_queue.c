@@ -83,7 +83,7 @@ ngx_http_inverting_place_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
-/* one of this worker's own, else the least loaded */
+/* the least loaded of this worker's own, else the least loaded */
 
 static ngx_http_inverting_receiver_t *
 ngx_http_inverting_choose_locked(ngx_http_inverting_zone_t *zone,
@@ -108,11 +108,11 @@ ngx_http_inverting_choose_locked(ngx_http_inverting_zone_t *zone,
             continue;
         }
 
-        if (rcv->slot == zone->slot) {
-            return rcv;
-        }
-
-        if (best == NULL || rcv->n < best->n) {
+        if (best == NULL
+            || (rcv->slot == zone->slot) > (best->slot == zone->slot)
+            || ((rcv->slot == zone->slot) == (best->slot == zone->slot)
+                && rcv->n < best->n))
+        {
             best = rcv;
         }
     }
@@ -179,15 +179,35 @@ ngx_http_inverting_dequeue_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
+void
+ngx_http_inverting_unassign_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_receiver_t *rcv, ngx_http_inverting_tx_t *t)
+{
+    if (t->prev != NGX_HTTP_INVERTING_NONE) {
+        zone->txs[t->prev].next = t->next;
+
+    } else {
+        rcv->first = t->next;
+    }
+
+    if (t->next != NGX_HTTP_INVERTING_NONE) {
+        zone->txs[t->next].prev = t->prev;
+
+    } else {
+        rcv->last = t->prev;
+    }
+
+    t->receiver = NGX_HTTP_INVERTING_NONE;
+}
+
+
 ngx_int_t
 ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, uint64_t key,
     ngx_http_inverting_end_t *end, u_char ids[][NGX_HTTP_INVERTING_ID_LEN])
 {
-    uint32_t                        n;
-    ngx_int_t                       told;
-    ngx_http_inverting_tx_t        *t;
-    ngx_http_inverting_receiver_t  *rcv;
+    ngx_int_t                 told;
+    ngx_http_inverting_tx_t  *t;
 
     backend->last_present = ngx_current_msec;
 
@@ -218,10 +238,24 @@ ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
         return told;
     }
 
+    return ngx_http_inverting_make_receiver_locked(zone, backend, key, end,
+                                                   NGX_HTTP_INVERTING_POLL_MAX)
+           ? NGX_AGAIN : NGX_BUSY;
+}
+
+
+ngx_http_inverting_receiver_t *
+ngx_http_inverting_make_receiver_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, uint64_t key,
+    ngx_http_inverting_end_t *end, ngx_uint_t capacity)
+{
+    uint32_t                        n;
+    ngx_http_inverting_receiver_t  *rcv;
+
     n = zone->sh->free_receivers;
 
     if (n == NGX_HTTP_INVERTING_NONE) {
-        return NGX_BUSY;
+        return NULL;
     }
 
     rcv = &zone->receivers[n];
@@ -232,7 +266,7 @@ ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
     rcv->first = NGX_HTTP_INVERTING_NONE;
     rcv->last = NGX_HTTP_INVERTING_NONE;
     rcv->n = 0;
-    rcv->capacity = NGX_HTTP_INVERTING_POLL_MAX;
+    rcv->capacity = capacity;
     rcv->key = key;
     rcv->seq = ++zone->sh->seq;
     rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
@@ -250,7 +284,7 @@ ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
 
     ngx_http_inverting_worker_live(zone, 1);
 
-    return NGX_AGAIN;
+    return rcv;
 }
 
 
@@ -284,15 +318,7 @@ ngx_http_inverting_receive(ngx_http_inverting_end_t *end,
             break;
         }
 
-        rcv->first = t->next;
-
-        if (t->next != NGX_HTTP_INVERTING_NONE) {
-            zone->txs[t->next].prev = NGX_HTTP_INVERTING_NONE;
-
-        } else {
-            rcv->last = NGX_HTTP_INVERTING_NONE;
-        }
-
+        ngx_http_inverting_unassign_locked(zone, rcv, t);
         rcv->n--;
         told++;
     }
@@ -325,7 +351,8 @@ ngx_http_inverting_tell_locked(ngx_http_inverting_zone_t *zone,
 
     t->has_id = 1;
     t->fetchable = 1;
-    t->receiver = NGX_HTTP_INVERTING_NONE;
+    t->via = NGX_HTTP_INVERTING_NONE;
+    t->transport = NGX_HTTP_INVERTING_POLL;
     t->lease = ngx_current_msec + NGX_HTTP_INVERTING_LEASE;
     t->keys[NGX_HTTP_INVERTING_CLIENT] = key;
 

@@ -21,6 +21,11 @@
 /* the handler of every end's event */
 void ngx_http_inverting_end_event(ngx_event_t *ev);
 
+/* "end" holds this role of the transaction from now on */
+void ngx_http_inverting_attach_locked(ngx_http_inverting_end_t *end,
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_tx_t *t,
+    ngx_uint_t role);
+
 /*
  * The end of this role is given up, by its owner or because its owner died;
  * the last one frees the transaction.
@@ -61,6 +66,10 @@ void ngx_http_inverting_enqueue_locked(ngx_http_inverting_zone_t *zone,
 void ngx_http_inverting_dequeue_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t);
 
+/* out of the list of the receiver that it was given to */
+void ngx_http_inverting_unassign_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_receiver_t *rcv, ngx_http_inverting_tx_t *t);
+
 /* by the ID that an agent sent; NULL: this backend has none such */
 ngx_http_inverting_tx_t *ngx_http_inverting_find_locked(
     ngx_http_inverting_zone_t *zone,
@@ -71,6 +80,20 @@ void ngx_http_inverting_remember_id_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t);
 void ngx_http_inverting_forget_id_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t);
+
+/* whether it is, or was last, on the connection of its receiver "via" */
+#define ngx_http_inverting_is_via(zone, t)                                    \
+    ((t)->via != NGX_HTTP_INVERTING_NONE                                      \
+     && (zone)->receivers[(t)->via].seq == (t)->via_seq                       \
+     && (zone)->receivers[(t)->via].state != NGX_HTTP_INVERTING_RECEIVER_FREE)
+
+/*
+ * Makes a receiver, with "end" as the one to tell of what it gets; NULL: there
+ * can be no more in this zone.
+ */
+ngx_http_inverting_receiver_t *ngx_http_inverting_make_receiver_locked(
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_backend_t *backend,
+    uint64_t key, ngx_http_inverting_end_t *end, ngx_uint_t capacity);
 
 /* a receiver into its backend's list; out of it, and free */
 void ngx_http_inverting_link_receiver_locked(ngx_http_inverting_zone_t *zone,

@@ -54,7 +54,7 @@ ngx_http_inverting_rescan(ngx_http_inverting_zone_t *zone)
                 ngx_http_inverting_unlock(zone);
 
             } else if (t->state == NGX_HTTP_INVERTING_TX_WAITING
-                       && t->requeued
+                       && t->transport != NGX_HTTP_INVERTING_NO_TRANSPORT
                        && (ngx_msec_int_t) (now - t->queued)
                           > (ngx_msec_int_t) t->queue_timeout)
             {
@@ -178,6 +178,8 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
             rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
         }
 
+        /* its streams are counted with the transactions, below */
+
         ngx_http_inverting_registry_ref_locked(rcv->backend);
         ngx_http_inverting_link_receiver_locked(zone, rcv);
     }
@@ -243,6 +245,12 @@ ngx_http_inverting_rebuild_tx_locked(ngx_http_inverting_zone_t *zone,
         return;
     }
 
+    if (t->slot[NGX_HTTP_INVERTING_ANSWERER] != NGX_HTTP_INVERTING_NONE
+        && ngx_http_inverting_is_via(zone, t))
+    {
+        zone->receivers[t->via].n++;
+    }
+
     backend = t->backend;
 
     if (backend) {
@@ -291,7 +299,10 @@ ngx_http_inverting_rebuild_tx_locked(ngx_http_inverting_zone_t *zone,
             break;
         }
 
-        if (t->has_id) {
+        if (attached && t->via != NGX_HTTP_INVERTING_NONE) {
+            backend->active++;
+
+        } else if (t->has_id) {
             ngx_http_inverting_remember_id_locked(zone, t);
             backend->active++;
 

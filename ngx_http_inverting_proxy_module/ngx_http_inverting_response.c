@@ -72,7 +72,13 @@ ngx_http_inverting_process_status_line(ngx_http_request_t *r)
                                   NULL);
     }
 
-    if (ctx->status.code < 200) {
+    /* only PTTH carries what would follow */
+
+    u->upgrade = (ctx->status.code == NGX_HTTP_SWITCHING_PROTOCOLS
+                  && ctx->upgrade
+                  && ctx->end.tx->transport == NGX_HTTP_INVERTING_PTTH);
+
+    if (ctx->status.code < 200 && !u->upgrade) {
         return ngx_http_inverting_response_bad(r, ctx,
                                   "a status that nobody asked for:", &line);
     }
@@ -83,13 +89,16 @@ ngx_http_inverting_process_status_line(ngx_http_request_t *r)
         u->state->status = ctx->status.code;
     }
 
-    u->headers_in.status_line.len = len;
-    u->headers_in.status_line.data = ngx_pnalloc(r->pool, len);
-    if (u->headers_in.status_line.data == NULL) {
-        return NGX_ERROR;
-    }
+    if (len > 3 || ctx->end.tx->transport != NGX_HTTP_INVERTING_PTTH) {
+        u->headers_in.status_line.len = len;
+        u->headers_in.status_line.data = ngx_pnalloc(r->pool, len);
+        if (u->headers_in.status_line.data == NULL) {
+            return NGX_ERROR;
+        }
 
-    ngx_memcpy(u->headers_in.status_line.data, ctx->status.start, len);
+        ngx_memcpy(u->headers_in.status_line.data, ctx->status.start, len);
+
+    } /* else nginx knows the reason: HTTP/2 has none */
 
     if (ngx_array_init(&ctx->fields, r->pool, 16, sizeof(ngx_table_elt_t))
         != NGX_OK)
@@ -218,11 +227,14 @@ static ngx_int_t
 ngx_http_inverting_response_fields(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
-    ngx_int_t         rc;
-    ngx_str_t         name, *value;
-    ngx_uint_t        i;
-    ngx_array_t       connection;
-    ngx_table_elt_t  *h;
+    ngx_int_t             rc;
+    ngx_str_t             name, *value;
+    ngx_uint_t            i;
+    ngx_array_t           connection;
+    ngx_table_elt_t      *h;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
 
     rc = ngx_http_inverting_response_length(r, ctx);
     if (rc != NGX_OK) {
@@ -252,12 +264,13 @@ ngx_http_inverting_response_fields(ngx_http_request_t *r,
 
         /* backends are strangers: they don't steer nginx */
 
-        if (ngx_http_inverting_is_hop_by_hop(&name)
+        if ((ngx_http_inverting_is_hop_by_hop(&name)
+             && !(u->upgrade && ngx_http_inverting_is(&h[i], "upgrade")))
             || (name.len >= sizeof("x-accel-") - 1
                 && ngx_memcmp(name.data, "x-accel-", sizeof("x-accel-") - 1)
                    == 0)
             || ngx_http_inverting_is(&h[i], "content-length")
-            || (connection.nelts
+            || (connection.nelts && !u->upgrade
                 && ngx_http_inverting_has_token(&connection, &name)))
         {
             continue;
@@ -406,7 +419,7 @@ ngx_http_inverting_response_accept(ngx_http_request_t *r,
         ctx->complete = 1;
     }
 
-    if (r == r->main) {
+    if (r == r->main && !u->upgrade) {
         clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
         ctx->limit_rate = r->limit_rate_set

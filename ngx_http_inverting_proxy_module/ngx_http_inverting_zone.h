@@ -68,6 +68,8 @@ typedef struct {
     uint64_t                wake_at;       /* wake the writer at "consumed" */
     uint64_t                restart;       /* here the last chunk was reused */
     uint32_t                tail;          /* chunk */
+    uint32_t                last;          /* chunk: those after tail are */
+    uint32_t                ahead;         /* held for what will come */
     uint32_t                closed;        /* NGX_HTTP_INVERTING_PIPE_... */
     uint32_t                writer_waits;
 
@@ -101,10 +103,20 @@ typedef enum {
     NGX_HTTP_INVERTING_COMPLETE,        /* the client has the whole response */
     NGX_HTTP_INVERTING_CLIENT_GONE,
     NGX_HTTP_INVERTING_AGENT_LOST,
+    NGX_HTTP_INVERTING_AGENT_REFUSED,   /* never of a transaction as a whole */
     NGX_HTTP_INVERTING_TIMED_OUT,
     NGX_HTTP_INVERTING_BAD_RESPONSE,    /* the response was refused */
     NGX_HTTP_INVERTING_BACKEND_GONE     /* deleted, or its agent replaced */
 } ngx_http_inverting_outcome_e;
+
+
+/* how an agent takes transactions */
+
+typedef enum {
+    NGX_HTTP_INVERTING_NO_TRANSPORT = 0,
+    NGX_HTTP_INVERTING_POLL,
+    NGX_HTTP_INVERTING_PTTH
+} ngx_http_inverting_transport_e;
 
 
 /* who may hold an end of a transaction */
@@ -131,6 +143,12 @@ typedef struct {
 
     /* while assigned and not yet told to the agent, else NONE */
     uint32_t                       receiver;
+
+    /* the receiver on whose connection it is, while that one has this seq */
+    uint32_t                       via;
+    uint64_t                       via_seq;
+
+    uint32_t                       transport;   /* ..._transport_e, the last */
 
     /* the worker slot of each attached end, else NONE */
     uint32_t                       slot[NGX_HTTP_INVERTING_ROLES];
@@ -161,6 +179,7 @@ typedef struct {
     uint32_t                       taken;       /* was fetched */
 
     unsigned                       body:1;
+    unsigned                       upgrade:1;   /* to websocket */
     unsigned                       idempotent:1;
     unsigned                       has_id:1;
     unsigned                       fetchable:1;
@@ -183,7 +202,10 @@ typedef enum {
 } ngx_http_inverting_receiver_state_e;
 
 
-/* something that can take transactions now: a waiting poll */
+/*
+ * Something that can take transactions now: a waiting poll, which goes when it
+ * has got some, or a PTTH connection, which stays.
+ */
 
 typedef struct {
     uint32_t                       state;
@@ -193,7 +215,7 @@ typedef struct {
     uint32_t                       next;      /* or in the free list */
     uint32_t                       first;     /* transactions assigned */
     uint32_t                       last;
-    uint32_t                       n;
+    uint32_t                       n;         /* these, and open streams */
     uint32_t                       capacity;
     uint64_t                       seq;
     uint64_t                       key;       /* by which the agent came */

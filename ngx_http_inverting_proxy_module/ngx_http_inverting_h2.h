@@ -1,0 +1,144 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#ifndef _NGX_HTTP_INVERTING_H2_H_INCLUDED_
+#define _NGX_HTTP_INVERTING_H2_H_INCLUDED_
+
+
+#include <nghttp2/nghttp2.h>
+
+#include "ngx_http_inverting_ptth.h"
+#include "ngx_http_inverting_chunked.h"
+
+
+/*
+ * What ngx_http_inverting_h2.c (the session), ..._h2_request.c and
+ * ..._h2_response.c share.
+ */
+
+
+/*
+ * The window that each stream begins with.  A pipe need not hold as much: what
+ * it can't take yet waits in the stream's own memory, and no more window is
+ * granted until it has room that it holds.
+ */
+#define NGX_HTTP_INVERTING_H2_WINDOW       32768
+#define NGX_HTTP_INVERTING_H2_PENDING_MAX  65536
+
+/* the whole connection's: what comes is taken off it at once */
+#define NGX_HTTP_INVERTING_H2_CONNECTION   (16 * 1024 * 1024)
+
+/* the largest head of a response, and the largest trailer section */
+#define NGX_HTTP_INVERTING_H2_HEAD_MAX     65536
+
+#define NGX_HTTP_INVERTING_H2_ACCEPT_LEN   28
+
+
+typedef struct {
+    ngx_http_inverting_ptth_t       *ptth;
+    nghttp2_session                 *session;
+    ngx_queue_t                      streams;
+    ngx_queue_t                      free;        /* a few, to be used again */
+    ngx_uint_t                       nfree;
+
+    /* the next frame, or what is left of it: the library's memory */
+    const uint8_t                   *frame;
+    size_t                           frame_len;
+
+    /* the head that is being received, of whichever stream */
+    u_char                          *head;
+    size_t                           head_len;
+    size_t                           head_size;
+    ngx_uint_t                       status;
+    ngx_uint_t                       chunked;     /* it has no length */
+
+    /* since the last tick */
+    ngx_uint_t                       settings;
+    ngx_uint_t                       pings;
+    ngx_uint_t                       resets;
+    ngx_uint_t                       useless;
+
+    ngx_uint_t                       capacity;
+
+    unsigned                         ping:1;      /* one is unanswered */
+    unsigned                         refused:1;   /* capacity was reduced */
+    unsigned                         terminated:1;
+} ngx_http_inverting_h2_t;
+
+
+typedef struct {
+    ngx_queue_t                      queue;
+    ngx_http_inverting_h2_t         *h2;
+    int32_t                          id;
+
+    ngx_http_inverting_end_t         taker;
+    ngx_http_inverting_end_t         answerer;
+
+    /* the request's body */
+    off_t                            left;        /* -1: chunked */
+    ngx_http_inverting_chunked_t     chunked;
+
+    /* of the response: what the pipe had no room for */
+    u_char                          *pending;
+    size_t                           pending_pos;
+    size_t                           pending_len;
+    size_t                           pending_size;
+
+    u_char                           accept[NGX_HTTP_INVERTING_H2_ACCEPT_LEN];
+
+    unsigned                         tunnel:1;       /* extended CONNECT */
+    unsigned                         bodiless:1;     /* to HEAD */
+    unsigned                         deferred:1;
+    unsigned                         sent:1;         /* the whole request */
+    unsigned                         gone:1;         /* a tunnel's client */
+    unsigned                         answering:1;    /* final head is there */
+    unsigned                         framed:1;       /* response in chunks */
+    unsigned                         in_chunk:1;
+    unsigned                         ended:1;        /* whole response */
+    unsigned                         released:1;     /* ends are closed */
+    unsigned                         closed:1;       /* by the session */
+    unsigned                         stale:1;        /* a tick has passed */
+} ngx_http_inverting_h2_stream_t;
+
+
+/*
+ * Submits the request of the transaction that the stream's ends hold.
+ * NGX_ERROR: it was not submitted.
+ */
+ngx_int_t ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st);
+
+/* something came into the request's pipe, or it has ended */
+void ngx_http_inverting_h2_request_moved(ngx_http_inverting_h2_stream_t *st);
+
+/* a head begins, has another field, is whole: 0 or an error of nghttp2 */
+void ngx_http_inverting_h2_head_begin(ngx_http_inverting_h2_stream_t *st);
+int ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
+    const uint8_t *name, size_t namelen, const uint8_t *value,
+    size_t valuelen);
+void ngx_http_inverting_h2_head_end(ngx_http_inverting_h2_stream_t *st,
+    ngx_uint_t last);
+
+/* bytes of a response's body, and its end */
+void ngx_http_inverting_h2_data(ngx_http_inverting_h2_stream_t *st,
+    const uint8_t *data, size_t len);
+void ngx_http_inverting_h2_data_end(ngx_http_inverting_h2_stream_t *st);
+
+/*
+ * Writes what waits for room, and grants the agent as much window as there is
+ * room for then.
+ */
+void ngx_http_inverting_h2_response_moved(ngx_http_inverting_h2_stream_t *st);
+
+/* tells the agent that its stream is of no use any more */
+void ngx_http_inverting_h2_reset(ngx_http_inverting_h2_stream_t *st,
+    uint32_t code);
+
+/* closes both ends; the stream itself stays until the session closes it */
+void ngx_http_inverting_h2_release(ngx_http_inverting_h2_stream_t *st,
+    ngx_uint_t outcome);
+
+
+#endif /* _NGX_HTTP_INVERTING_H2_H_INCLUDED_ */

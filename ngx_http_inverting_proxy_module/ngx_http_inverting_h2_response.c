@@ -1,0 +1,472 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_inverting_h2.h"
+#include "ngx_http_inverting_head.h"
+
+
+#define ngx_http_inverting_h2_is(name, len, s)                                \
+    ((len) == sizeof(s) - 1 && ngx_memcmp(name, s, sizeof(s) - 1) == 0)
+
+
+static ngx_int_t ngx_http_inverting_h2_status(
+    ngx_http_inverting_h2_stream_t *st);
+static void ngx_http_inverting_h2_trailers(
+    ngx_http_inverting_h2_stream_t *st);
+static ngx_int_t ngx_http_inverting_h2_append(ngx_http_inverting_h2_t *h2,
+    const void *data, size_t len);
+static void ngx_http_inverting_h2_write(ngx_http_inverting_h2_stream_t *st,
+    const u_char *data, size_t len);
+static ngx_int_t ngx_http_inverting_h2_keep(
+    ngx_http_inverting_h2_stream_t *st, const u_char *data, size_t len);
+static void ngx_http_inverting_h2_finish(ngx_http_inverting_h2_stream_t *st);
+static void ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st);
+
+
+void
+ngx_http_inverting_h2_head_begin(ngx_http_inverting_h2_stream_t *st)
+{
+    ngx_http_inverting_h2_t  *h2;
+
+    h2 = st->h2;
+
+    h2->head_len = 0;
+    h2->status = 0;
+    h2->chunked = 1;
+
+    if (st->answering) {
+        (void) ngx_http_inverting_h2_append(h2, st->in_chunk ? CRLF "0" CRLF
+                                                             : "0" CRLF,
+                                            st->in_chunk ? 5 : 3);
+    }
+}
+
+
+int
+ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
+    const uint8_t *name, size_t namelen, const uint8_t *value, size_t valuelen)
+{
+    ngx_http_inverting_h2_t  *h2;
+
+    h2 = st->h2;
+
+    if (h2->status == 0 && !st->answering) {
+
+        /* the library sees to it that it is ":status", three digits */
+
+        h2->status = ngx_atoi((u_char *) value, valuelen);
+
+        return (ngx_http_inverting_h2_status(st) == NGX_OK)
+               ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+
+    if (h2->status / 100 == 1) {
+        return 0;
+    }
+
+    if (ngx_http_inverting_h2_is(name, namelen, "content-length")) {
+        h2->chunked = 0;
+    }
+
+    if (st->tunnel && h2->status / 100 == 2
+        && (!h2->chunked
+            || ngx_http_inverting_h2_is(name, namelen,
+                                        "sec-websocket-accept")))
+    {
+        h2->chunked = 1;
+        return 0;
+    }
+
+    if (ngx_http_inverting_h2_append(h2, name, namelen) != NGX_OK
+        || ngx_http_inverting_h2_append(h2, ": ", 2) != NGX_OK
+        || ngx_http_inverting_h2_append(h2, value, valuelen) != NGX_OK
+        || ngx_http_inverting_h2_append(h2, CRLF, 2) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_ERR, h2->ptth->request->connection->log, 0,
+                      "the agent of backend \"%V\" sent too large a head",
+                      &h2->ptth->agent->backend);
+
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+
+    return 0;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_h2_status(ngx_http_inverting_h2_stream_t *st)
+{
+    u_char                   *p;
+    ngx_http_inverting_h2_t  *h2;
+    u_char                    buf[sizeof("HTTP/1.1 200" CRLF)];
+
+    static u_char  upgrade[] =
+        "HTTP/1.1 101 Switching Protocols" CRLF
+        "Upgrade: websocket" CRLF
+        "Sec-WebSocket-Accept: ";
+
+    h2 = st->h2;
+
+    if (h2->status / 100 == 1) {
+
+        /* what would follow a 101 can't be carried */
+
+        return (h2->status == NGX_HTTP_SWITCHING_PROTOCOLS) ? NGX_ERROR
+                                                            : NGX_OK;
+    }
+
+    if (st->tunnel && h2->status / 100 == 2) {
+
+        if (ngx_http_inverting_h2_append(h2, upgrade, sizeof(upgrade) - 1)
+            != NGX_OK
+            || ngx_http_inverting_h2_append(h2, st->accept,
+                                           NGX_HTTP_INVERTING_H2_ACCEPT_LEN)
+               != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        return ngx_http_inverting_h2_append(h2, CRLF, 2);
+    }
+
+    p = ngx_sprintf(buf, "HTTP/1.1 %03ui" CRLF, h2->status);
+
+    return ngx_http_inverting_h2_append(h2, buf, p - buf);
+}
+
+
+void
+ngx_http_inverting_h2_head_end(ngx_http_inverting_h2_stream_t *st,
+    ngx_uint_t last)
+{
+    ngx_int_t                 rc;
+    ngx_http_inverting_h2_t  *h2;
+
+    static u_char  none[] = "Content-Length: 0" CRLF;
+    static u_char  chunked[] = "Transfer-Encoding: chunked" CRLF;
+
+    h2 = st->h2;
+
+    if (st->answering) {
+        ngx_http_inverting_h2_trailers(st);
+        return;
+    }
+
+    if (h2->status / 100 == 1) {
+        return;
+    }
+
+    st->answering = 1;
+    rc = NGX_OK;
+
+    if (st->tunnel && h2->status / 100 == 2) {
+
+        /* whatever follows is the WebSocket's */
+
+        h2->chunked = 0;
+
+    } else if (last
+               || h2->status == NGX_HTTP_NO_CONTENT
+               || h2->status == NGX_HTTP_NOT_MODIFIED)
+    {
+        if (h2->chunked
+            && h2->status != NGX_HTTP_NO_CONTENT
+            && h2->status != NGX_HTTP_NOT_MODIFIED
+            && !st->bodiless)
+        {
+            rc = ngx_http_inverting_h2_append(h2, none, sizeof(none) - 1);
+        }
+
+        h2->chunked = 0;
+
+    } else if (h2->chunked) {
+        rc = ngx_http_inverting_h2_append(h2, chunked, sizeof(chunked) - 1);
+    }
+
+    if (rc != NGX_OK || ngx_http_inverting_h2_append(h2, CRLF, 2) != NGX_OK) {
+        ngx_http_inverting_h2_reset(st, NGHTTP2_INTERNAL_ERROR);
+        return;
+    }
+
+    st->framed = h2->chunked;
+
+    ngx_http_inverting_h2_write(st, h2->head, h2->head_len);
+
+    if (last) {
+        st->ended = 1;
+        ngx_http_inverting_h2_finish(st);
+    }
+}
+
+
+/* they end the response */
+
+static void
+ngx_http_inverting_h2_trailers(ngx_http_inverting_h2_stream_t *st)
+{
+    ngx_http_inverting_h2_t  *h2;
+
+    h2 = st->h2;
+
+    if (st->framed) {
+
+        if (ngx_http_inverting_h2_append(h2, CRLF, 2) != NGX_OK) {
+            ngx_http_inverting_h2_reset(st, NGHTTP2_INTERNAL_ERROR);
+            return;
+        }
+
+        ngx_http_inverting_h2_write(st, h2->head, h2->head_len);
+    }
+
+    st->ended = 1;
+    ngx_http_inverting_h2_finish(st);
+}
+
+
+/* to the head that is being received */
+
+static ngx_int_t
+ngx_http_inverting_h2_append(ngx_http_inverting_h2_t *h2, const void *data,
+    size_t len)
+{
+    void    *p;
+    size_t   size;
+
+    if (h2->head_size - h2->head_len < len) {
+
+        if (h2->head_len + len > NGX_HTTP_INVERTING_H2_HEAD_MAX) {
+            return NGX_ERROR;
+        }
+
+        size = ngx_max(h2->head_size, 1024);
+
+        while (size < h2->head_len + len) {
+            size *= 2;
+        }
+
+        p = realloc(h2->head, size);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        h2->head = p;
+        h2->head_size = size;
+    }
+
+    ngx_memcpy(h2->head + h2->head_len, data, len);
+    h2->head_len += len;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_inverting_h2_data(ngx_http_inverting_h2_stream_t *st,
+    const uint8_t *data, size_t len)
+{
+    u_char  *p;
+    u_char   buf[NGX_SIZE_T_LEN + 4];
+
+    if (!st->framed) {
+        ngx_http_inverting_h2_write(st, data, len);
+        return;
+    }
+
+    p = ngx_sprintf(buf, "%s%xz" CRLF, st->in_chunk ? CRLF : "", len);
+
+    st->in_chunk = 1;
+
+    ngx_http_inverting_h2_write(st, buf, p - buf);
+    ngx_http_inverting_h2_write(st, data, len);
+}
+
+
+void
+ngx_http_inverting_h2_data_end(ngx_http_inverting_h2_stream_t *st)
+{
+    static u_char  end[] = CRLF "0" CRLF CRLF;
+
+    if (st->framed) {
+        if (st->in_chunk) {
+            ngx_http_inverting_h2_write(st, end, sizeof(end) - 1);
+
+        } else {
+            ngx_http_inverting_h2_write(st, end + 2, sizeof(end) - 3);
+        }
+    }
+
+    st->ended = 1;
+    ngx_http_inverting_h2_finish(st);
+}
+
+
+/* into the pipe; what it has no room for is kept */
+
+static void
+ngx_http_inverting_h2_write(ngx_http_inverting_h2_stream_t *st,
+    const u_char *data, size_t len)
+{
+    ssize_t  n;
+
+    if (st->answerer.tx == NULL) {
+        return;
+    }
+
+    n = 0;
+
+    if (st->pending_len == 0) {
+
+        /* how much of it there is in a turn was limited when it was read */
+
+        st->answerer.moved = 0;
+
+        n = ngx_http_inverting_pipe_send(&st->answerer, (u_char *) data, len);
+
+        if (n == NGX_ERROR) {
+
+            /* nobody wants it: the handler of the end will say so */
+
+            return;
+        }
+    }
+
+    if ((size_t) n < len
+        && ngx_http_inverting_h2_keep(st, data + n, len - n) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_WARN, st->h2->ptth->request->connection->log, 0,
+                      "the agent of backend \"%V\" sends in too small pieces",
+                      &st->h2->ptth->agent->backend);
+
+        ngx_http_inverting_h2_reset(st, NGHTTP2_ENHANCE_YOUR_CALM);
+        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_LOST);
+    }
+}
+
+
+/*
+ * Not more than the window with which the stream begins, but for the framing
+ * of chunks.
+ */
+
+static ngx_int_t
+ngx_http_inverting_h2_keep(ngx_http_inverting_h2_stream_t *st,
+    const u_char *data, size_t len)
+{
+    void    *p;
+    size_t   size;
+
+    if (st->pending_pos) {
+        ngx_memmove(st->pending, st->pending + st->pending_pos,
+                    st->pending_len);
+        st->pending_pos = 0;
+    }
+
+    if (st->pending_size - st->pending_len < len) {
+
+        if (st->pending_len + len > NGX_HTTP_INVERTING_H2_PENDING_MAX) {
+            return NGX_ERROR;
+        }
+
+        size = ngx_max(st->pending_size, 4096);
+
+        while (size < st->pending_len + len) {
+            size *= 2;
+        }
+
+        p = realloc(st->pending, size);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        st->pending = p;
+        st->pending_size = size;
+    }
+
+    ngx_memcpy(st->pending + st->pending_len, data, len);
+    st->pending_len += len;
+
+    return NGX_OK;
+}
+
+
+/* the response is whole, and so is what the client will read of it */
+
+static void
+ngx_http_inverting_h2_finish(ngx_http_inverting_h2_stream_t *st)
+{
+    if (st->pending_len == 0 && st->answerer.tx) {
+        ngx_http_inverting_pipe_finish(&st->answerer,
+                                       NGX_HTTP_INVERTING_PIPE_EOF);
+    }
+}
+
+
+void
+ngx_http_inverting_h2_response_moved(ngx_http_inverting_h2_stream_t *st)
+{
+    ssize_t  n;
+
+    if (st->pending_len) {
+
+        n = ngx_http_inverting_pipe_send(&st->answerer,
+                                         st->pending + st->pending_pos,
+                                         st->pending_len);
+        if (n == NGX_ERROR) {
+            return;
+        }
+
+        st->pending_pos += n;
+        st->pending_len -= n;
+
+        if (st->pending_len) {
+            return;
+        }
+
+        ngx_free(st->pending);
+
+        st->pending = NULL;
+        st->pending_pos = 0;
+        st->pending_size = 0;
+
+        if (st->ended) {
+            ngx_http_inverting_h2_finish(st);
+
+            if (st->closed) {
+                ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
+            }
+        }
+    }
+
+    if (st->answering && !st->ended) {
+        ngx_http_inverting_h2_grant(st);
+    }
+}
+
+
+/* the first window is given to all, the rest only against room that is held */
+
+static void
+ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
+{
+    int32_t  room, window;
+
+    room = ngx_http_inverting_pipe_reserve(&st->answerer);
+
+    window = nghttp2_session_get_stream_local_window_size(st->h2->session,
+                                                          st->id);
+
+    /* not for a few bytes, but for how few there may be in a full zone */
+
+    if (window >= 0 && room - window >= ngx_max(room / 2, 1)) {
+        (void) nghttp2_submit_window_update(st->h2->session, NGHTTP2_FLAG_NONE,
+                                            st->id, room - window);
+        ngx_http_inverting_ptth_flush(st->h2->ptth);
+    }
+}

@@ -1,0 +1,744 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_inverting_ptth.h"
+#include "ngx_http_inverting_head.h"
+
+
+/* buffers in a row: other connections of this worker want their turn */
+#define NGX_HTTP_INVERTING_PTTH_TURNS  8
+
+/* free output buffers that a worker keeps */
+#define NGX_HTTP_INVERTING_PTTH_KEEP   16
+
+
+static ngx_int_t ngx_http_inverting_ptth_answer_426(ngx_http_request_t *r,
+    const char *text);
+static ngx_uint_t ngx_http_inverting_ptth_has_token(ngx_http_request_t *r,
+    const char *name, const char *token);
+static ngx_http_inverting_ptth_proto_t *ngx_http_inverting_ptth_alpn(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
+    ngx_http_inverting_ptth_t *ptth);
+static void ngx_http_inverting_ptth_end_handler(ngx_http_inverting_end_t *end);
+static void ngx_http_inverting_ptth_read_handler(ngx_event_t *rev);
+static void ngx_http_inverting_ptth_write_handler(ngx_event_t *wev);
+static void ngx_http_inverting_ptth_flush_handler(ngx_event_t *ev);
+static void ngx_http_inverting_ptth_timer_handler(ngx_event_t *ev);
+static void ngx_http_inverting_ptth_write(ngx_http_inverting_ptth_t *ptth);
+static ngx_int_t ngx_http_inverting_ptth_get_buffer(
+    ngx_http_inverting_ptth_t *ptth);
+static void ngx_http_inverting_ptth_put_buffer(
+    ngx_http_inverting_ptth_t *ptth);
+static void ngx_http_inverting_ptth_seen(ngx_http_inverting_ptth_t *ptth);
+static void ngx_http_inverting_ptth_cleanup(void *data);
+
+
+static ngx_str_t  ngx_http_inverting_ptth_upgrade = ngx_string("Upgrade");
+static ngx_str_t  ngx_http_inverting_ptth_name = ngx_string("ptth");
+static ngx_str_t  ngx_http_inverting_ptth_alpn_name = ngx_string("ALPN");
+static ngx_str_t  ngx_http_inverting_ptth_worker =
+    ngx_string("X-Inverting-Proxy-Worker");
+
+
+/* in the order of preference */
+
+static ngx_http_inverting_ptth_proto_t  *ngx_http_inverting_ptth_protos[] = {
+    &ngx_http_inverting_h2,
+    NULL
+};
+
+
+/* the connections of this worker, of all zones */
+static ngx_queue_t  ngx_http_inverting_ptths;
+
+/* what is read is used at once */
+static u_char  ngx_http_inverting_ptth_in[NGX_HTTP_INVERTING_PTTH_BUFFER];
+
+static void       *ngx_http_inverting_ptth_free;
+static ngx_uint_t  ngx_http_inverting_ptth_nfree;
+
+
+ngx_int_t
+ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
+    ngx_http_inverting_agent_ctx_t *ctx)
+{
+    ngx_int_t                             rc;
+    ngx_http_cleanup_t                   *cln;
+    ngx_http_inverting_ptth_t            *ptth;
+    ngx_http_inverting_backend_t         *backend;
+    ngx_http_inverting_ptth_proto_t      *proto;
+    ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    if (r->stream || r->http_version != NGX_HTTP_VERSION_11) {
+        return ngx_http_inverting_ptth_answer_426(r,
+                                            "ptth takes an HTTP/1.1 request\n");
+    }
+
+    if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
+        return ngx_http_inverting_agent_answer(r, NGX_HTTP_BAD_REQUEST,
+                                               "a body is not expected\n");
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+    ptth = ngx_pcalloc(r->pool, sizeof(ngx_http_inverting_ptth_t));
+
+    if (cln == NULL || ptth == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
+
+    ptth->request = r;
+    ptth->agent = ctx;
+    ptth->tick = ngx_max(conf->poll_timeout / 3, 1);
+
+    cln->handler = ngx_http_inverting_ptth_cleanup;
+    cln->data = ptth;
+
+    proto = ngx_http_inverting_ptth_alpn(r);
+
+    ngx_str_set(&ctx->vars.transport, "ptth");
+    ctx->end.handler = ngx_http_inverting_ptth_end_handler;
+    ctx->end.data = ptth;
+
+    rc = NGX_DECLINED;
+
+    ngx_http_inverting_lock(ctx->zone);
+
+    backend = ngx_http_inverting_agent_backend_locked(ctx);
+
+    if (backend && proto && !ngx_exiting) {
+        rc = ngx_http_inverting_connect_locked(ctx->zone, backend, ctx->key,
+                                               &ctx->end);
+        backend->last_seen = ngx_time();
+        ngx_http_inverting_registry_present_locked(ctx->zone, backend);
+    }
+
+    ngx_http_inverting_unlock(ctx->zone);
+
+    if (backend == NULL) {
+        return ngx_http_inverting_agent_unauthorized(r, ctx);
+    }
+
+    if (ngx_exiting) {
+        return ngx_http_inverting_agent_unavailable(r, "try again\n");
+    }
+
+    if (proto == NULL) {
+        return ngx_http_inverting_ptth_answer_426(r,
+                 "\"Upgrade: ptth\", \"Connection: upgrade\" and \"ALPN\" with "
+                 "h2 or http%2F1.1 are expected\n");
+    }
+
+    if (rc == NGX_BUSY) {
+        return ngx_http_inverting_agent_unavailable(r,
+                                              "too many agents are waiting\n");
+    }
+
+    if (proto->init(ptth) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ptth->proto = proto;
+
+    return ngx_http_inverting_ptth_accept(r, ptth);
+}
+
+
+static ngx_int_t
+ngx_http_inverting_ptth_answer_426(ngx_http_request_t *r, const char *text)
+{
+    /* nginx has no text for it */
+    ngx_str_set(&r->headers_out.status_line, "426 Upgrade Required");
+
+    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_upgrade,
+                                        (u_char *) "upgrade",
+                                        &ngx_http_inverting_ptth_name)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_inverting_agent_answer(r, 426, text);
+}
+
+
+/* whether one of the fields of this name has the token in its list */
+
+static ngx_uint_t
+ngx_http_inverting_ptth_has_token(ngx_http_request_t *r, const char *name,
+    const char *token)
+{
+    ngx_str_t         value;
+    ngx_uint_t        i;
+    ngx_array_t       values;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    value.len = ngx_strlen(token);
+    value.data = (u_char *) token;
+
+    values.nelts = 1;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return 0;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        values.elts = &h[i].value;
+
+        if (h[i].key.len == ngx_strlen(name)
+            && ngx_memcmp(h[i].lowcase_key, name, h[i].key.len) == 0
+            && ngx_http_inverting_has_token(&values, &value))
+        {
+            return 1;
+        }
+    }
+}
+
+
+/* NULL: no protocol that both know was asked for */
+
+static ngx_http_inverting_ptth_proto_t *
+ngx_http_inverting_ptth_alpn(ngx_http_request_t *r)
+{
+    ngx_http_inverting_ptth_proto_t  **proto;
+
+    if (!ngx_http_inverting_ptth_has_token(r, "connection", "upgrade")
+        || !ngx_http_inverting_ptth_has_token(r, "upgrade", "ptth"))
+    {
+        return NULL;
+    }
+
+    for (proto = ngx_http_inverting_ptth_protos; *proto; proto++) {
+
+        if (ngx_http_inverting_ptth_has_token(r, "alpn",
+                                              (char *) (*proto)->alpn.data))
+        {
+            return *proto;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* the 101; then the connection is not nginx's to read from any more */
+
+static ngx_int_t
+ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
+    ngx_http_inverting_ptth_t *ptth)
+{
+    ngx_int_t          rc;
+    ngx_str_t          worker;
+    ngx_connection_t  *c;
+    ngx_core_conf_t   *ccf;
+
+    c = r->connection;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(ngx_cycle->conf_ctx,
+                                           ngx_core_module);
+
+    worker.data = ngx_pnalloc(r->pool, 2 * NGX_INT_T_LEN + 1);
+    if (worker.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    worker.len = ngx_sprintf(worker.data, "%ui/%i", ngx_worker,
+                             ngx_process == NGX_PROCESS_SINGLE
+                             ? 1 : ccf->worker_processes)
+                 - worker.data;
+
+    r->keepalive = 0;
+    r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
+    ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
+
+    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_upgrade,
+                                        (u_char *) "upgrade",
+                                        &ngx_http_inverting_ptth_name)
+        != NGX_OK
+        || ngx_http_inverting_agent_header(r,
+                                           &ngx_http_inverting_ptth_alpn_name,
+                                           (u_char *) "alpn",
+                                           &ptth->proto->alpn)
+           != NGX_OK
+        || ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_worker,
+                                           (u_char *)
+                                           "x-inverting-proxy-worker",
+                                           &worker)
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK
+        || ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR
+        || c->buffered
+        || ngx_tcp_nodelay(c) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    r->main->count++;
+
+    if (ngx_http_inverting_ptths.next == NULL) {
+        ngx_queue_init(&ngx_http_inverting_ptths);
+    }
+
+    ngx_queue_insert_tail(&ngx_http_inverting_ptths, &ptth->queue);
+
+    ptth->flush.handler = ngx_http_inverting_ptth_flush_handler;
+    ptth->flush.data = ptth;
+    ptth->flush.log = c->log;
+
+    ptth->timer.handler = ngx_http_inverting_ptth_timer_handler;
+    ptth->timer.data = ptth;
+    ptth->timer.log = c->log;
+    ptth->timer.cancelable = 1;
+
+    ngx_add_timer(&ptth->timer, ptth->tick);
+
+    c->log->action = "serving an agent by ptth";
+    c->read->handler = ngx_http_inverting_ptth_read_handler;
+    c->write->handler = ngx_http_inverting_ptth_write_handler;
+
+    if (c->read->timer_set) {
+        ngx_del_timer(c->read);
+    }
+
+    if (c->write->timer_set) {
+        ngx_del_timer(c->write);
+    }
+
+    ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                  "agent of backend \"%V\" has connected by ptth, %V",
+                  &ptth->agent->backend, &ptth->proto->alpn);
+
+    /* what came along with the request */
+
+    if (r->header_in->pos < r->header_in->last) {
+        ptth->proto->input(ptth, r->header_in->pos,
+                           r->header_in->last - r->header_in->pos);
+        r->header_in->pos = r->header_in->last;
+    }
+
+    ngx_http_inverting_ptth_flush(ptth);
+    ngx_post_event(c->read, &ngx_posted_events);
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_inverting_ptth_end_handler(ngx_http_inverting_end_t *end)
+{
+    ngx_http_inverting_ptth_t *ptth = end->data;
+
+    ngx_http_set_log_request(ptth->request->connection->log, ptth->request);
+
+    ptth->proto->receive(ptth);
+
+    (void) ngx_http_inverting_ptth_check(ptth);
+}
+
+
+static void
+ngx_http_inverting_ptth_read_handler(ngx_event_t *rev)
+{
+    ssize_t                          n;
+    ngx_uint_t                       turns;
+    ngx_connection_t                *c;
+    ngx_http_request_t              *r;
+    ngx_http_inverting_ptth_t       *ptth;
+    ngx_http_inverting_agent_ctx_t  *ctx;
+
+    c = rev->data;
+    r = c->data;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+    ptth = ctx->end.data;
+
+    for (turns = 0; turns < NGX_HTTP_INVERTING_PTTH_TURNS; turns++) {
+
+        n = c->recv(c, ngx_http_inverting_ptth_in,
+                    NGX_HTTP_INVERTING_PTTH_BUFFER);
+
+        if (n == NGX_AGAIN) {
+            break;
+        }
+
+        if (n == 0 || n == NGX_ERROR) {
+            ptth->failed = "it has closed the connection";
+            break;
+        }
+
+        ptth->heard = 1;
+
+        ptth->proto->input(ptth, ngx_http_inverting_ptth_in, n);
+
+        if (ptth->failed || !rev->ready) {
+            break;
+        }
+    }
+
+    if (rev->ready && !ptth->failed) {
+        ngx_post_event(rev, &ngx_posted_next_events);
+    }
+
+    if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+        ptth->failed = "an event could not be added";
+    }
+
+    (void) ngx_http_inverting_ptth_check(ptth);
+}
+
+
+static void
+ngx_http_inverting_ptth_write_handler(ngx_event_t *wev)
+{
+    ngx_connection_t                *c;
+    ngx_http_request_t              *r;
+    ngx_http_inverting_ptth_t       *ptth;
+    ngx_http_inverting_agent_ctx_t  *ctx;
+
+    c = wev->data;
+    r = c->data;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+    ptth = ctx->end.data;
+
+    if (wev->timedout) {
+        ptth->failed = "it does not read";
+
+    } else if (ptth->out.start) {
+        ngx_http_inverting_ptth_write(ptth);
+    }
+
+    (void) ngx_http_inverting_ptth_check(ptth);
+}
+
+
+void
+ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth)
+{
+    if (!ptth->flush.posted && ptth->out.start == NULL) {
+        ngx_post_event(&ptth->flush, &ngx_posted_events);
+    }
+}
+
+
+static void
+ngx_http_inverting_ptth_flush_handler(ngx_event_t *ev)
+{
+    ngx_http_inverting_ptth_t *ptth = ev->data;
+
+    ngx_http_inverting_ptth_write(ptth);
+
+    (void) ngx_http_inverting_ptth_check(ptth);
+}
+
+
+static void
+ngx_http_inverting_ptth_write(ngx_http_inverting_ptth_t *ptth)
+{
+    ssize_t                    n;
+    ngx_buf_t                 *b;
+    ngx_uint_t                 turns;
+    ngx_event_t               *wev;
+    ngx_connection_t          *c;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    c = ptth->request->connection;
+    wev = c->write;
+    b = &ptth->out;
+
+    for (turns = 0; turns < NGX_HTTP_INVERTING_PTTH_TURNS; turns++) {
+
+        if (b->start == NULL
+            && ngx_http_inverting_ptth_get_buffer(ptth) != NGX_OK)
+        {
+            ptth->failed = "there is no memory";
+            return;
+        }
+
+        if (b->pos == b->last) {
+            b->pos = b->start;
+            b->last = b->start;
+
+            ptth->proto->output(ptth);
+
+            if (ptth->failed || b->pos == b->last) {
+                break;
+            }
+        }
+
+        n = c->send(c, b->pos, b->last - b->pos);
+
+        if (n == NGX_ERROR) {
+            ptth->failed = "it has closed the connection";
+            break;
+        }
+
+        if (n > 0) {
+            b->pos += n;
+
+            if (wev->timer_set) {
+                ngx_del_timer(wev);
+            }
+        }
+
+        if (b->pos != b->last) {
+            break;
+        }
+    }
+
+    if (b->pos == b->last) {
+        ngx_http_inverting_ptth_put_buffer(ptth);
+
+        if (turns == NGX_HTTP_INVERTING_PTTH_TURNS) {
+            ngx_post_event(&ptth->flush, &ngx_posted_next_events);
+        }
+
+        return;
+    }
+
+    if (ptth->failed) {
+        return;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(ptth->request, ngx_http_core_module);
+
+    if (!wev->timer_set) {
+        ngx_add_timer(wev, clcf->send_timeout);
+    }
+
+    if (ngx_handle_write_event(wev, 0) != NGX_OK) {
+        ptth->failed = "an event could not be added";
+    }
+}
+
+
+/*
+ * A connection has a buffer only while it has something to write.  It is the
+ * same one until all is written: OpenSSL insists.
+ */
+
+static ngx_int_t
+ngx_http_inverting_ptth_get_buffer(ngx_http_inverting_ptth_t *ptth)
+{
+    void       *p;
+    ngx_buf_t  *b;
+
+    p = ngx_http_inverting_ptth_free;
+
+    if (p) {
+        ngx_http_inverting_ptth_free = *(void **) p;
+        ngx_http_inverting_ptth_nfree--;
+
+    } else {
+        p = ngx_alloc(NGX_HTTP_INVERTING_PTTH_BUFFER, ngx_cycle->log);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    b = &ptth->out;
+
+    b->start = p;
+    b->pos = p;
+    b->last = p;
+    b->end = b->start + NGX_HTTP_INVERTING_PTTH_BUFFER;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_inverting_ptth_put_buffer(ngx_http_inverting_ptth_t *ptth)
+{
+    void  *p;
+
+    p = ptth->out.start;
+
+    ngx_memzero(&ptth->out, sizeof(ngx_buf_t));
+
+    if (p == NULL) {
+        return;
+    }
+
+    if (ngx_http_inverting_ptth_nfree == NGX_HTTP_INVERTING_PTTH_KEEP) {
+        ngx_free(p);
+        return;
+    }
+
+    *(void **) p = ngx_http_inverting_ptth_free;
+    ngx_http_inverting_ptth_free = p;
+    ngx_http_inverting_ptth_nfree++;
+}
+
+
+static void
+ngx_http_inverting_ptth_timer_handler(ngx_event_t *ev)
+{
+    ngx_http_inverting_ptth_t *ptth = ev->data;
+
+    ngx_http_inverting_ptth_seen(ptth);
+
+    ptth->proto->tick(ptth, !ptth->heard);
+    ptth->heard = 0;
+
+    ngx_add_timer(&ptth->timer, ptth->tick);
+
+    (void) ngx_http_inverting_ptth_check(ptth);
+}
+
+
+/* for "lastSeen" and for "expiry" */
+
+static void
+ngx_http_inverting_ptth_seen(ngx_http_inverting_ptth_t *ptth)
+{
+    ngx_http_inverting_zone_t      *zone;
+    ngx_http_inverting_receiver_t  *rcv;
+
+    zone = ptth->agent->zone;
+    rcv = ptth->agent->end.receiver;
+
+    if (!ptth->heard || rcv == NULL) {
+        return;
+    }
+
+    ngx_http_inverting_lock(zone);
+
+    if (rcv->backend) {
+        rcv->backend->last_seen = ngx_time();
+    }
+
+    ngx_http_inverting_unlock(zone);
+}
+
+
+void
+ngx_http_inverting_ptth_exiting(ngx_http_inverting_zone_t *zone)
+{
+    ngx_queue_t                *q, *next;
+    ngx_http_inverting_ptth_t  *ptth;
+
+    if (ngx_http_inverting_ptths.next == NULL) {
+        return;
+    }
+
+    for (q = ngx_queue_head(&ngx_http_inverting_ptths);
+         q != ngx_queue_sentinel(&ngx_http_inverting_ptths);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        ptth = ngx_queue_data(q, ngx_http_inverting_ptth_t, queue);
+
+        if (ptth->agent->zone == zone) {
+            ngx_http_inverting_ptth_drain(ptth);
+        }
+    }
+}
+
+
+void
+ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth)
+{
+    if (ptth->draining) {
+        return;
+    }
+
+    ptth->draining = 1;
+
+    ngx_http_inverting_poll_close(&ptth->agent->end);
+
+    ptth->proto->drain(ptth);
+
+    /* also if there is nothing to write: it is checked then */
+
+    ngx_http_inverting_ptth_flush(ptth);
+}
+
+
+ngx_int_t
+ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ptth->request;
+    c = r->connection;
+
+    if (ptth->failed == NULL
+        && (!ptth->draining || ptth->streams || ptth->out.start
+            || ptth->flush.posted))
+    {
+        return NGX_OK;
+    }
+
+    ngx_http_set_log_request(c->log, r);
+
+    ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                  "connection of the agent of backend \"%V\" ends: %s",
+                  &ptth->agent->backend,
+                  ptth->failed ? ptth->failed : "it has drained");
+
+    ngx_http_finalize_request(r, NGX_ERROR);
+    ngx_http_run_posted_requests(c);
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_inverting_ptth_cleanup(void *data)
+{
+    ngx_http_inverting_ptth_t *ptth = data;
+
+    if (ptth->closed) {
+        return;
+    }
+
+    ptth->closed = 1;
+
+    if (ptth->proto) {
+        ptth->proto->free(ptth);
+    }
+
+    ngx_http_inverting_poll_close(&ptth->agent->end);
+
+    if (ptth->queue.next) {
+        ngx_queue_remove(&ptth->queue);
+    }
+
+    if (ptth->flush.posted) {
+        ngx_delete_posted_event(&ptth->flush);
+    }
+
+    if (ptth->timer.timer_set) {
+        ngx_del_timer(&ptth->timer);
+    }
+
+    ngx_http_inverting_ptth_put_buffer(ptth);
+}

@@ -1,0 +1,112 @@
+
+/*
+ * Copyright (C) the inverting proxy authors
+ */
+
+
+#ifndef _NGX_HTTP_INVERTING_PTTH_H_INCLUDED_
+#define _NGX_HTTP_INVERTING_PTTH_H_INCLUDED_
+
+
+#include "ngx_http_inverting_agent.h"
+
+
+/*
+ * PTTH: a connection that an agent has made, on which the proxy is the client.
+ *
+ *     ..._ptth.c            the handshake, bytes in and out, when it ends
+ *     ..._h2.c              its transactions as streams of HTTP/2
+ *     ..._h2_request.c      a request: from the text in the zone to frames
+ *     ..._h2_response.c     a response: from frames to text in the zone
+ *     ..._h1.c              its transactions one by one, as HTTP/1.1
+ *
+ * A connection is a receiver: see ngx_http_inverting_connect_locked().  It
+ * belongs to the worker that accepted it, for as long as it lives.
+ */
+
+
+/* what is read, and what is written, at once */
+#define NGX_HTTP_INVERTING_PTTH_BUFFER  65536
+
+
+typedef struct ngx_http_inverting_ptth_s  ngx_http_inverting_ptth_t;
+
+
+/*
+ * The protocol spoken on it.  All but "free" may set ptth->failed, and then
+ * the connection is closed as soon as they have returned.
+ */
+
+typedef struct {
+    ngx_str_t    alpn;
+
+    /* NGX_OK or NGX_ERROR */
+    ngx_int_t  (*init)(ngx_http_inverting_ptth_t *ptth);
+
+    /* bytes came from the agent */
+    void       (*input)(ngx_http_inverting_ptth_t *ptth, u_char *buf,
+                        size_t size);
+
+    /* fills what is free of ptth->out */
+    void       (*output)(ngx_http_inverting_ptth_t *ptth);
+
+    /* there is something to open: see ngx_http_inverting_open() */
+    void       (*receive)(ngx_http_inverting_ptth_t *ptth);
+
+    /* no transaction is given to it any more: tells the agent */
+    void       (*drain)(ngx_http_inverting_ptth_t *ptth);
+
+    /* from time to time; "silent": nothing came since the last time */
+    void       (*tick)(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent);
+
+    /* gives up what it has in progress */
+    void       (*free)(ngx_http_inverting_ptth_t *ptth);
+} ngx_http_inverting_ptth_proto_t;
+
+
+struct ngx_http_inverting_ptth_s {
+    ngx_http_request_t               *request;
+    ngx_http_inverting_agent_ctx_t   *agent;
+    ngx_http_inverting_ptth_proto_t  *proto;
+    void                             *session;     /* the protocol's */
+
+    ngx_queue_t                       queue;       /* of this worker's */
+    ngx_uint_t                        streams;     /* in progress */
+
+    ngx_event_t                       flush;
+    ngx_event_t                       timer;
+    ngx_msec_t                        tick;        /* between two of them */
+
+    /* on its way to the agent; no memory while there is nothing */
+    ngx_buf_t                         out;
+
+    const char                       *failed;      /* why, or NULL */
+
+    unsigned                          heard:1;     /* since the last tick */
+    unsigned                          draining:1;
+    unsigned                          closed:1;
+};
+
+
+/* there is something to write: once in this turn of the loop, at its end */
+void ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth);
+
+/*
+ * Takes no more transactions and ends when those in progress have ended; may
+ * be called more than once.
+ */
+void ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth);
+
+/*
+ * Closes the connection if the protocol has failed, or has drained.  For the
+ * handlers of events, as the last thing that they do: NGX_DONE, and the
+ * connection is no more, or NGX_OK.
+ */
+ngx_int_t ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth);
+
+
+extern ngx_http_inverting_ptth_proto_t  ngx_http_inverting_h2;
+extern ngx_http_inverting_ptth_proto_t  ngx_http_inverting_h1;
+
+
+#endif /* _NGX_HTTP_INVERTING_PTTH_H_INCLUDED_ */
