@@ -59,6 +59,8 @@ static int ngx_http_inverting_h2_on_close(nghttp2_session *session,
 static void ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
     uint32_t error);
 static void ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2);
+static int ngx_http_inverting_h2_on_sent(nghttp2_session *session,
+    const nghttp2_frame *frame, void *data);
 static int ngx_http_inverting_h2_on_error(nghttp2_session *session, int code,
     const char *msg, size_t len, void *data);
 
@@ -173,6 +175,8 @@ ngx_http_inverting_h2_callbacks(void)
                                            ngx_http_inverting_h2_on_not_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(cb,
                                               ngx_http_inverting_h2_on_close);
+    nghttp2_session_callbacks_set_on_frame_send_callback(cb,
+                                               ngx_http_inverting_h2_on_sent);
     nghttp2_session_callbacks_set_error_callback2(cb,
                                               ngx_http_inverting_h2_on_error);
 
@@ -705,6 +709,13 @@ ngx_http_inverting_h2_on_frame(nghttp2_session *session,
         break;
 
     case NGHTTP2_RST_STREAM:
+
+        st = nghttp2_session_get_stream_user_data(session,
+                                                  frame->hd.stream_id);
+        if (st) {
+            st->reset = 1;
+        }
+
         ngx_http_inverting_h2_count(h2, &h2->resets,
                                     NGX_HTTP_INVERTING_H2_MAX_RESETS,
                                     "RST_STREAM");
@@ -835,17 +846,29 @@ ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
         return;
     }
 
-    if (!st->released) {
+    if (st->released) {
+        /* void */
 
-        if (!st->ended && error == NGHTTP2_REFUSED_STREAM) {
-            ngx_http_inverting_h2_refused(h2);
-            ngx_http_inverting_h2_release(st,
-                                          NGX_HTTP_INVERTING_AGENT_REFUSED);
-        } else {
-            ngx_http_inverting_h2_release(st, st->ended
-                                            ? NGX_HTTP_INVERTING_PENDING
-                                            : NGX_HTTP_INVERTING_AGENT_LOST);
+    } else if (st->ended) {
+        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
+
+    } else if (error == NGHTTP2_REFUSED_STREAM) {
+        ngx_http_inverting_h2_refused(h2);
+        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_REFUSED);
+
+    } else if (st->reset) {
+        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_LOST);
+
+    } else {
+
+        /* what it has sent is no response: another agent is not asked */
+
+        if (st->answerer.tx) {
+            ngx_http_inverting_pipe_finish(&st->answerer,
+                                           NGX_HTTP_INVERTING_PIPE_CUT);
         }
+
+        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
     }
 
     ngx_http_inverting_h2_put_stream(st);
@@ -867,6 +890,34 @@ ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2)
     }
 }
 
+
+/* a connection that is given up */
+
+static int
+ngx_http_inverting_h2_on_sent(nghttp2_session *session,
+    const nghttp2_frame *frame, void *data)
+{
+    ngx_http_inverting_h2_t *h2 = data;
+
+    if (frame->hd.type == NGHTTP2_GOAWAY
+        && frame->goaway.error_code != NGHTTP2_NO_ERROR
+        && !h2->terminated)
+    {
+        h2->terminated = 1;
+
+        ngx_log_error(NGX_LOG_WARN, h2->ptth->request->connection->log, 0,
+                      "the agent of backend \"%V\" broke the rules of HTTP/2: "
+                      "%s, %*s", &h2->ptth->agent->backend,
+                      nghttp2_http2_strerror(frame->goaway.error_code),
+                      frame->goaway.opaque_data_len,
+                      frame->goaway.opaque_data);
+    }
+
+    return 0;
+}
+
+
+/* also of a single stream; what the agent sent is in it, but printable */
 
 static int
 ngx_http_inverting_h2_on_error(nghttp2_session *session, int code,

@@ -98,6 +98,7 @@ typedef struct {
     unsigned                         framed:1;       /* response in chunks */
     unsigned                         in_chunk:1;
     unsigned                         ended:1;        /* whole response */
+    unsigned                         reset:1;        /* by the agent */
     unsigned                         released:1;     /* ends are closed */
     unsigned                         closed:1;       /* by the session */
     unsigned                         stale:1;        /* a tick has passed */

@@ -59,9 +59,13 @@ ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
 
     if (h2->status == 0 && !st->answering) {
 
-        /* the library sees to it that it is ":status", three digits */
+        /* of its value the library has seen that it is three digits */
 
-        h2->status = ngx_atoi((u_char *) value, valuelen);
+        if (!ngx_http_inverting_h2_is(name, namelen, ":status")) {
+            return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+        }
+
+        h2->status = ngx_atoi((u_char *) value, 3);
 
         return (ngx_http_inverting_h2_status(st) == NGX_OK)
                ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -75,7 +79,7 @@ ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
         h2->chunked = 0;
     }
 
-    if (st->tunnel && h2->status / 100 == 2
+    if (st->tunnel && h2->status == NGX_HTTP_OK
         && (!h2->chunked
             || ngx_http_inverting_h2_is(name, namelen,
                                         "sec-websocket-accept")))
@@ -122,7 +126,7 @@ ngx_http_inverting_h2_status(ngx_http_inverting_h2_stream_t *st)
                                                             : NGX_OK;
     }
 
-    if (st->tunnel && h2->status / 100 == 2) {
+    if (st->tunnel && h2->status == NGX_HTTP_OK) {
 
         if (ngx_http_inverting_h2_append(h2, upgrade, sizeof(upgrade) - 1)
             != NGX_OK
@@ -166,7 +170,7 @@ ngx_http_inverting_h2_head_end(ngx_http_inverting_h2_stream_t *st,
     st->answering = 1;
     rc = NGX_OK;
 
-    if (st->tunnel && h2->status / 100 == 2) {
+    if (st->tunnel && h2->status == NGX_HTTP_OK) {
 
         /* whatever follows is the WebSocket's */
 

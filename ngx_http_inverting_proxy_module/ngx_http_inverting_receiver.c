@@ -16,8 +16,7 @@
 
 static void ngx_http_inverting_fill_receiver_locked(
     ngx_http_inverting_zone_t *zone, ngx_http_inverting_receiver_t *rcv);
-static void ngx_http_inverting_refused_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_tx_t *t);
+static void ngx_http_inverting_refused_locked(ngx_http_inverting_tx_t *t);
 static void ngx_http_inverting_forget_end(ngx_http_inverting_end_t *end);
 
 
@@ -182,6 +181,10 @@ ngx_http_inverting_stream_close(ngx_http_inverting_end_t *end,
 
     ngx_http_inverting_lock(zone);
 
+    if (outcome == NGX_HTTP_INVERTING_AGENT_REFUSED) {
+        ngx_http_inverting_refused_locked(t);
+    }
+
     if (n == 2) {
         ngx_http_inverting_detach_locked(zone, t, NGX_HTTP_INVERTING_TAKER,
                                          lost);
@@ -189,10 +192,6 @@ ngx_http_inverting_stream_close(ngx_http_inverting_end_t *end,
 
     if (rcv) {
         rcv->n--;
-    }
-
-    if (outcome == NGX_HTTP_INVERTING_AGENT_REFUSED) {
-        ngx_http_inverting_refused_locked(zone, t);
     }
 
     ngx_http_inverting_detach_locked(zone, t, NGX_HTTP_INVERTING_ANSWERER,
@@ -208,15 +207,38 @@ ngx_http_inverting_stream_close(ngx_http_inverting_end_t *end,
 }
 
 
-/* the agent did not look at it: as if it had never had it */
+/*
+ * The agent did not look at it: as if it had never had it, if what was read of
+ * a body is still there.
+ */
 
 static void
-ngx_http_inverting_refused_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_tx_t *t)
+ngx_http_inverting_refused_locked(ngx_http_inverting_tx_t *t)
 {
-    if (t->response.written == 0 && !t->request.begun) {
-        t->taken = 0;
+    ngx_http_inverting_pipe_t  *pipe;
+
+    pipe = &t->request;
+
+    if (pipe->begun
+        && (pipe->consumed > NGX_HTTP_INVERTING_CHUNK_SIZE
+            || pipe->restart
+            || (pipe->abandoned
+                && pipe->closed != NGX_HTTP_INVERTING_PIPE_EOF)))
+    {
+        return;
     }
+
+    if (t->response.written) {
+        return;
+    }
+
+    pipe->consumed = 0;
+    pipe->grown = 0;
+    pipe->begun = 0;
+    pipe->reader_waits = 0;
+    pipe->abandoned = 0;
+
+    t->taken = 0;
 }
 
 
