@@ -17,7 +17,7 @@ static ngx_int_t ngx_http_inverting_client_user(ngx_http_request_t *r,
     ngx_str_t *user);
 static ngx_uint_t ngx_http_inverting_client_is_user(ngx_str_t *user);
 static ngx_int_t ngx_http_inverting_client_refuse(ngx_http_request_t *r,
-    ngx_str_t *backend, ngx_int_t why, time_t *logged);
+    ngx_str_t *backend, ngx_int_t why, uint32_t *logged);
 static ngx_int_t ngx_http_inverting_client_unknown(ngx_http_request_t *r,
     ngx_str_t *user, ngx_str_t *named);
 static ngx_int_t ngx_http_inverting_client_field(ngx_http_request_t *r,
@@ -118,7 +118,7 @@ static ngx_int_t
 ngx_http_inverting_client_open(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
-    time_t                               *logged;
+    uint32_t                             *logged, now;
     ngx_int_t                             rc;
     ngx_str_t                             named, id, agent;
     ngx_http_inverting_zone_t            *zone;
@@ -205,11 +205,13 @@ ngx_http_inverting_client_open(ngx_http_request_t *r,
 
             /* once a minute, whoever is the first */
 
-            if (ngx_time() - *logged < 60) {
+            now = (uint32_t) ngx_time();
+
+            if (now - *logged < 60) {
                 logged = NULL;
 
             } else {
-                *logged = ngx_time();
+                *logged = now;
             }
         }
     }
@@ -291,7 +293,7 @@ ngx_http_inverting_client_is_user(ngx_str_t *user)
 
 static ngx_int_t
 ngx_http_inverting_client_refuse(ngx_http_request_t *r, ngx_str_t *backend,
-    ngx_int_t why, time_t *logged)
+    ngx_int_t why, uint32_t *logged)
 {
     ngx_table_elt_t                      *h;
     ngx_http_inverting_proxy_loc_conf_t  *conf;

@@ -26,6 +26,9 @@ static ngx_http_inverting_backend_t *ngx_http_inverting_backend_make(
     ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_block_t *block);
 static void ngx_http_inverting_backend_reset(
     ngx_http_inverting_backend_t *backend);
+static void ngx_http_inverting_backend_link(
+    ngx_http_inverting_registry_sh_t *sh,
+    ngx_http_inverting_backend_t *backend);
 static void ngx_http_inverting_backend_remove(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend);
 static void ngx_http_inverting_backend_free(
@@ -46,8 +49,9 @@ static void ngx_http_inverting_id_insert_value(ngx_rbtree_node_t *temp,
 ngx_int_t
 ngx_http_inverting_registry_init(ngx_http_inverting_zone_t *zone)
 {
-    u_char                            *p;
+    u_char                            *p, *end;
     size_t                             size;
+    uint32_t                           n;
     ngx_http_inverting_registry_sh_t  *sh;
 
     /* a slab pool could not be put right after a change that was cut short */
@@ -59,20 +63,28 @@ ngx_http_inverting_registry_init(ngx_http_inverting_zone_t *zone)
         return NGX_ERROR;
     }
 
+    end = p + size;
     sh = (ngx_http_inverting_registry_sh_t *) p;
 
     ngx_memzero(sh, sizeof(ngx_http_inverting_registry_sh_t));
+    p += sizeof(ngx_http_inverting_registry_sh_t);
 
-    if (ngx_http_inverting_units_init(&sh->units, p + sizeof(*sh),
-                                      size - sizeof(*sh))
-        != NGX_OK)
-    {
+    /* a backend takes five units or more, mostly seven */
+
+    n = size / (8 * NGX_HTTP_INVERTING_UNIT);
+
+    ngx_http_inverting_index_init(&sh->index, (u_char *) sh, p, n);
+    p += ngx_http_inverting_index_size(n);
+
+    ngx_http_inverting_routes_init(&sh->routes, (u_char *) sh, p, n);
+    p += ngx_http_inverting_routes_size(n);
+
+    if (ngx_http_inverting_units_init(&sh->units, p, end - p) != NGX_OK) {
         return NGX_ERROR;
     }
 
     ngx_rbtree_init(&sh->ids, &sh->ids_sentinel, NULL);
     ngx_rbtree_init(&sh->keys, &sh->keys_sentinel, NULL);
-    ngx_http_inverting_routes_init(&sh->routes);
 
     zone->sh->registry = sh;
 
@@ -84,26 +96,22 @@ ngx_http_inverting_backend_t *
 ngx_http_inverting_registry_find_locked(ngx_http_inverting_zone_t *zone,
     ngx_str_t *id)
 {
-    ngx_int_t                          rc;
-    ngx_rbtree_node_t                 *node, *sentinel;
+    ngx_http_inverting_indexed_t      *thing;
     ngx_http_inverting_backend_t      *backend;
     ngx_http_inverting_registry_sh_t  *sh;
 
     sh = zone->sh->registry;
 
-    node = sh->ids.root;
-    sentinel = sh->ids.sentinel;
+    for (thing = ngx_http_inverting_index_first(&sh->index,
+                                        ngx_murmur_hash2(id->data, id->len));
+         thing;
+         thing = ngx_http_inverting_index_next(&sh->index, thing))
+    {
+        backend = (ngx_http_inverting_backend_t *) thing;
 
-    while (node != sentinel) {
-        backend = ngx_http_inverting_node_backend(node);
-
-        rc = ngx_http_inverting_str_cmp(id, &backend->id);
-
-        if (rc == 0) {
+        if (ngx_http_inverting_str_cmp(id, &backend->id) == 0) {
             return backend;
         }
-
-        node = (rc < 0) ? node->left : node->right;
     }
 
     return NULL;
@@ -221,13 +229,7 @@ ngx_http_inverting_registry_set_locked(ngx_http_inverting_zone_t *zone,
             backend->next->prev = backend;
         }
 
-        ngx_http_inverting_tree_insert(&sh->ids, &backend->node,
-                                       ngx_http_inverting_id_insert_value);
-
-        ngx_http_inverting_routes_add(&sh->routes, backend);
-
-        sh->nbackends++;
-        sh->nconfigured += record->configured;
+        ngx_http_inverting_backend_link(sh, backend);
 
         return NGX_OK;
     }
@@ -406,6 +408,25 @@ ngx_http_inverting_backend_reset(ngx_http_inverting_backend_t *backend)
 }
 
 
+/* so that it is found: what follows from its being in the list of all */
+
+static void
+ngx_http_inverting_backend_link(ngx_http_inverting_registry_sh_t *sh,
+    ngx_http_inverting_backend_t *backend)
+{
+    ngx_http_inverting_index_insert(&sh->index, &backend->indexed,
+                        ngx_murmur_hash2(backend->id.data, backend->id.len));
+
+    ngx_http_inverting_tree_insert(&sh->ids, &backend->node,
+                                   ngx_http_inverting_id_insert_value);
+
+    ngx_http_inverting_routes_add(&sh->routes, backend);
+
+    sh->nbackends++;
+    sh->nconfigured += backend->record->configured;
+}
+
+
 ngx_int_t
 ngx_http_inverting_registry_delete_locked(ngx_http_inverting_zone_t *zone,
     ngx_str_t *id, ngx_uint_t configured)
@@ -450,6 +471,7 @@ ngx_http_inverting_backend_remove(ngx_http_inverting_zone_t *zone,
         backend->next->prev = backend->prev;
     }
 
+    ngx_http_inverting_index_delete(&sh->index, &backend->indexed);
     ngx_rbtree_delete(&sh->ids, &backend->node);
 
     ngx_http_inverting_keys_hide(sh, backend);
@@ -654,7 +676,8 @@ ngx_http_inverting_registry_rebuild_locked(ngx_http_inverting_zone_t *zone)
     ngx_http_inverting_units_reset(&sh->units);
     ngx_rbtree_init(&sh->ids, &sh->ids_sentinel, NULL);
     ngx_rbtree_init(&sh->keys, &sh->keys_sentinel, NULL);
-    ngx_http_inverting_routes_init(&sh->routes);
+    ngx_http_inverting_index_reset(&sh->index);
+    ngx_http_inverting_routes_reset(&sh->routes);
 
     sh->nbackends = 0;
     sh->nconfigured = 0;
@@ -684,13 +707,7 @@ ngx_http_inverting_registry_rebuild_locked(ngx_http_inverting_zone_t *zone)
 
         ngx_http_inverting_keys_rebuild(sh, backend);
 
-        ngx_http_inverting_tree_insert(&sh->ids, &backend->node,
-                                       ngx_http_inverting_id_insert_value);
-
-        ngx_http_inverting_routes_add(&sh->routes, backend);
-
-        sh->nbackends++;
-        sh->nconfigured += backend->record->configured;
+        ngx_http_inverting_backend_link(sh, backend);
     }
 
     /* deleted ones are as they were left, even where they are free now */

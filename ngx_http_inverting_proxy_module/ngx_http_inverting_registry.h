@@ -9,6 +9,7 @@
 
 
 #include "ngx_http_inverting_zone.h"
+#include "ngx_http_inverting_index.h"
 
 
 #define NGX_HTTP_INVERTING_BACKEND_ID_LEN  128
@@ -33,36 +34,43 @@ typedef struct {
 /*
  * A backend in the registry.  It goes when it is deleted and no transaction
  * and no receiver refers to it any more.  It never moves.
+ *
+ * With many backends each request finds its own one in no cache: what it needs
+ * comes first, in the order of need, a line of a cache (64 bytes) at a time.
  */
 
 struct ngx_http_inverting_backend_s {
-    ngx_rbtree_node_t                node;         /* in the order of ids */
-    ngx_http_inverting_backend_t    *next;         /* of all, in no order */
-    ngx_http_inverting_backend_t    *prev;
-    ngx_http_inverting_record_t     *record;       /* replaced as a whole */
-    ngx_http_inverting_stored_key_t *keys;         /* list, latest first */
+    ngx_http_inverting_indexed_t     indexed;      /* by id */
     ngx_str_t                        id;
+    ngx_http_inverting_record_t     *record;       /* replaced as a whole */
 
     /* the exchange's: guarded by the zone's lock, derivable by a scan */
-    uint32_t                         queue_first;  /* waiting transactions */
-    uint32_t                         queue_last;
+    ngx_msec_t                       last_present; /* ngx_current_msec */
     uint32_t                         waiting;      /* OPENING and WAITING */
     uint32_t                         active;       /* ASSIGNED, ANSWERING */
-    uint32_t                         receivers;    /* list, first in first */
-    uint32_t                         receivers_last;
     uint32_t                         nreceivers;
     uint32_t                         refs;         /* transactions not FREE,
                                                       receivers not FREE */
-    ngx_msec_t                       last_present; /* ngx_current_msec */
-    time_t                           created;      /* wall clock, in here */
-    time_t                           last_seen;    /* the same, 0: never */
-    time_t                           last_used;    /* the same, of a request */
-    time_t                           logged_absent;
-    time_t                           logged_queue_full;
+    uint32_t                         receivers;    /* list, first in first */
+    uint32_t                         receivers_last;
+    uint32_t                         queue_first;  /* waiting transactions */
+    uint32_t                         queue_last;
+
+    /* wall clock */
+    time_t                           created;      /* in here */
+    time_t                           last_seen;    /* 0: never */
+    time_t                           last_used;    /* of a request, 0: never */
+    uint32_t                         logged_absent;
+    uint32_t                         logged_queue_full;
 
     unsigned                         deleted:1;
     unsigned                         present:1;    /* look-ups prefer it */
     unsigned                         keep:1;       /* in configure_locked() */
+
+    ngx_http_inverting_stored_key_t *keys;         /* list, latest first */
+    ngx_http_inverting_backend_t    *next;         /* of all, in no order */
+    ngx_http_inverting_backend_t    *prev;
+    ngx_rbtree_node_t                node;         /* in the order of ids */
 };
 
 

@@ -16,6 +16,11 @@
  * of one backend.  Routes are ordered by the end user (by its hash first), the
  * prefix, and the backend's id; there is a tree of all of them, and one of
  * those whose backend is present or has not been found absent yet.
+ *
+ * Routes of the same user and prefix are a group.  The first of each is in an
+ * index, by user and prefix, so that a look-up tries the prefixes of the path,
+ * the longest first, and goes through a tree only where there is a choice.
+ * Which lengths to try is known for each user: mostly one or two.
  */
 
 
@@ -27,8 +32,17 @@ typedef enum {
 
 
 typedef struct {
+    ngx_http_inverting_indexed_t   indexed;      /* the first of a group */
     ngx_rbtree_node_t              nodes[NGX_HTTP_INVERTING_ROUTES_TREES];
 } ngx_http_inverting_route_t;
+
+
+/* of the users whose hashes meet here */
+
+typedef struct {
+    uint64_t                       lengths;      /* of prefixes, modulo 64 */
+    uint64_t                       n;            /* routes */
+} ngx_http_inverting_route_users_t;
 
 
 /* how a record is stored; its routes, prefixes and strings follow */
@@ -45,6 +59,8 @@ typedef struct {
 typedef struct {
     ngx_rbtree_t                   trees[NGX_HTTP_INVERTING_ROUTES_TREES];
     ngx_rbtree_node_t              sentinels[NGX_HTTP_INVERTING_ROUTES_TREES];
+    ngx_http_inverting_index_t     index;
+    ngx_http_inverting_route_users_t  *users;
 
     /* the longest that any look-up has asked for */
     ngx_msec_t                     backend_timeout;
@@ -59,7 +75,17 @@ typedef struct {
     ngx_memn2cmp((one)->data, (two)->data, (one)->len, (two)->len)
 
 
-void ngx_http_inverting_routes_init(ngx_http_inverting_routes_t *routes);
+#define ngx_http_inverting_routes_size(n)                                     \
+    (ngx_http_inverting_index_size(n)                                         \
+     + (n) * sizeof(ngx_http_inverting_route_users_t))
+
+
+/* no routes, an index of n buckets: as ngx_http_inverting_index_init() */
+void ngx_http_inverting_routes_init(ngx_http_inverting_routes_t *routes,
+    u_char *base, u_char *p, uint32_t n);
+
+/* no routes again */
+void ngx_http_inverting_routes_reset(ngx_http_inverting_routes_t *routes);
 
 /* makes the routes of a block, in no tree yet */
 void ngx_http_inverting_routes_make(ngx_http_inverting_block_t *block);

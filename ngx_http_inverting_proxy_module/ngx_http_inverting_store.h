@@ -17,15 +17,16 @@
  * A backend is blocks of the registry's memory: itself, with its id; its
  * record, which is replaced as a whole; and its keys.  What is in the list of
  * all backends and not marked deleted exists, with the keys in its own list;
- * everything else (the bitmap of the memory, the trees, the numbers) follows
- * from it.
+ * everything else (the bitmap of the memory, the trees, the indices, the
+ * numbers) follows from it.
  */
 
 struct ngx_http_inverting_registry_sh_s {
     ngx_http_inverting_backend_t    *first;
 
-    ngx_rbtree_t                     ids;
+    ngx_rbtree_t                     ids;            /* for lists */
     ngx_rbtree_node_t                ids_sentinel;
+    ngx_http_inverting_index_t       index;          /* by id */
     ngx_rbtree_t                     keys;
     ngx_rbtree_node_t                keys_sentinel;
     ngx_http_inverting_routes_t      routes;

@@ -267,8 +267,8 @@ typedef struct {
     uint64_t                queue_full;
     uint64_t                absent;
 
-    /* the last time that each was logged, seconds */
-    time_t                  logged_zone_full;
+    /* the last time that it was logged, seconds of the wall clock */
+    uint32_t                logged_zone_full;
 
     ngx_http_inverting_registry_sh_t  *registry;
 } ngx_http_inverting_zone_sh_t;

@@ -32,6 +32,8 @@ my @cuts = (
     [ 'units_free', 5 ],
     [ 'backend_make', 80 ],
     [ 'tree_insert', 30 ],
+    [ 'index_insert', 12 ],
+    [ 'index_delete', 10 ],
     [ 'routes_add', 60 ],
     [ 'routes_remove', 5 ],
     [ 'backend_remove', 3, 12, 100 ],
