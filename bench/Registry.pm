@@ -4,10 +4,12 @@ package Registry;
 #
 #   my $r = Registry->start($rig, 100000)    a system, as those of Systems.pm
 #   $r->{count} {rate} {cpu}    how many, created per second, CPU us for each
-#   $r->bytes                   of the registry, for a record
+#   $r->bytes                   of the registry, for a record and what is in
+#                               the indices for as many as there is room for
 #   $r->list                    the whole list: { ms, bytes }
 #
-# A thousand users share them; each has a path of its own.
+# A thousand users share them; each has a path of its own.  Names are of the same
+# length however many there are: what nginx reads and writes is the same.
 
 use strict;
 use warnings;
@@ -20,7 +22,9 @@ use InvertingProxy::Test::Util qw(now);
 use Measure qw(cpu);
 
 
-my %answer = (found => '503', missing => '404', named => '503 named');
+# Those of paths.lua.
+my %answer = (control => 'no look-up', found => '503', missing => '404',
+              named => '503 named');
 
 
 sub ways { return sort keys %answer }
@@ -48,6 +52,10 @@ sub start {
         location ~ ^/named/(?<name>.*) {
             inverting_proxy_pass main app-$name;
         }
+        location /control/ {
+            add_header Retry-After 1 always;
+            return 503;
+        }
     }
 
     server {
@@ -59,11 +67,11 @@ EOT
     $nginx->{api_port} = $nginx->port('api');
     $nginx->start;
 
-    my $self = bless { rig => $rig, nginx => [ $nginx ], count => $count,
+    my $self = bless { rig => $rig, size => $registry * 2**20, nginx => [ $nginx ], count => $count,
                        name => "$count backends", port => $nginx->port,
                        processes => sub { $nginx->workers } }, $class;
 
-    $self->{empty} = $self->used;
+    $self->{empty} = $self->status->{used};
     $self->create($count);
 
     return $self;
@@ -85,9 +93,9 @@ sub create {
         my $calls = '';
 
         for my $n ($i .. $last) {
-            my $body = sprintf('{"id":"app-%d","endUser":"user-%d@example.com",'
-                               . '"backendUser":"agent-%d@example.com",'
-                               . '"pathPrefixes":["/app-%d/"]}',
+            my $body = sprintf('{"id":"app-%05d","endUser":"user-%03d@example.com",'
+                               . '"backendUser":"agent-%05d@example.com",'
+                               . '"pathPrefixes":["/app-%05d/"]}',
                                $n, $n % 1000, $n, $n);
 
             $calls .= "POST /api/backends HTTP/1.1\r\nHost: localhost\r\n"
@@ -120,15 +128,19 @@ sub client {
 }
 
 
-sub used {
+sub status {
     my ($self) = @_;
-    return $self->{rig}->status($self->{nginx}[0])->{doc}{registry}{used};
+    return $self->{rig}->status($self->{nginx}[0])->{doc}{registry};
 }
 
 
 sub bytes {
     my ($self) = @_;
-    return ($self->used - $self->{empty}) / $self->{count};
+
+    my $status = $self->status;
+    my $used = ($status->{used} - $self->{empty}) / $self->{count};
+
+    return $used * $self->{size} / $status->{size};
 }
 
 

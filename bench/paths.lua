@@ -1,6 +1,7 @@
--- Requests of users for paths of backends that are there ("found"), or that are
--- not ("missing"), all of them in turn; or for one by its name ("named").  The
--- number of backends is known to Registry.pm: so are users and paths.
+-- Requests of users for paths of backends that are theirs ("found") or somebody
+-- else's ("missing"), all of them in turn; for one by its name ("named"); or for
+-- what nginx answers without a look-up ("control").  The number of backends is
+-- known to Registry.pm: so are users and paths.
 
 local way, count, n
 
@@ -14,16 +15,17 @@ request = function()
     -- each of them once, and what comes next is nowhere near
     n = (n + 61803) % count
 
-    local user = string.format("user-%d@example.com", n % 1000)
+    local user = (way == "missing" and n + 1 or n) % 1000
+    local path = "/app-%05d/"
 
     if way == "named" then
-        return wrk.format("GET", string.format("/named/%d", n), {
-            ["X-User"] = user })
+        path = "/named/%05d"
+    elseif way == "control" then
+        path = "/control/%05d"
     end
 
-    return wrk.format("GET", string.format("/app-%d/%s", n,
-                      way == "found" and "index.html" or ""), {
-        ["X-User"] = way == "found" and user or "nobody" })
+    return wrk.format("GET", string.format(path, n), {
+        ["X-User"] = string.format("user-%03d@example.com", user) })
 end
 
 done = function(summary, latency, requests)
