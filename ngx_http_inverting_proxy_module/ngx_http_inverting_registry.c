@@ -69,7 +69,7 @@ ngx_http_inverting_registry_init(ngx_http_inverting_zone_t *zone)
     ngx_memzero(sh, sizeof(ngx_http_inverting_registry_sh_t));
     p += sizeof(ngx_http_inverting_registry_sh_t);
 
-    /* a backend takes five units or more, mostly seven */
+    /* a backend takes seven units or more */
 
     n = size / (8 * NGX_HTTP_INVERTING_UNIT);
 
