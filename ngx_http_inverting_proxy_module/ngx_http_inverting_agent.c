@@ -579,3 +579,31 @@ ngx_http_inverting_agent_exiting(ngx_http_inverting_zone_t *zone)
     ngx_http_inverting_poll_exiting(zone);
     ngx_http_inverting_ptth_exiting(zone);
 }
+
+
+/* the part before the dot stays the same for a second */
+
+void
+ngx_http_inverting_agent_start(ngx_http_inverting_tx_t *t, ngx_str_t *value)
+{
+    ngx_tm_t  tm;
+
+    static uint64_t  sec = (uint64_t) -1;
+    static u_char    text[sizeof("2000-01-01T00:00:00") - 1];
+
+    if (t->start_sec != sec) {
+        sec = t->start_sec;
+
+        ngx_gmtime(sec, &tm);
+
+        (void) ngx_sprintf(text, "%4d-%02d-%02dT%02d:%02d:%02d",
+                           tm.ngx_tm_year, tm.ngx_tm_mon, tm.ngx_tm_mday,
+                           tm.ngx_tm_hour, tm.ngx_tm_min, tm.ngx_tm_sec);
+    }
+
+    ngx_memcpy(value->data, text, sizeof(text));
+
+    value->len = ngx_sprintf(value->data + sizeof(text), ".%09uDZ",
+                             t->start_nsec)
+                 - value->data;
+}

@@ -57,6 +57,9 @@ typedef struct {
 } ngx_http_inverting_agent_ctx_t;
 
 
+#define NGX_HTTP_INVERTING_START_LEN                                          \
+    (sizeof("2000-01-01T00:00:00.000000000Z") - 1)
+
 /* why what was in progress has ended */
 #define NGX_HTTP_INVERTING_GONE                                               \
     "the backend was deleted, or is another agent's now, or its key was "     \
@@ -96,6 +99,13 @@ ngx_int_t ngx_http_inverting_agent_send(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_inverting_agent_header(ngx_http_request_t *r,
     ngx_str_t *key, u_char *lowcase, ngx_str_t *value);
+
+/*
+ * X-Inverting-Proxy-Request-Start-Time; value->data has room for as much as
+ * NGX_HTTP_INVERTING_START_LEN bytes.
+ */
+void ngx_http_inverting_agent_start(ngx_http_inverting_tx_t *t,
+    ngx_str_t *value);
 
 /* the cleanup handler of a request that holds an end of a transaction */
 void ngx_http_inverting_agent_cleanup(void *data);

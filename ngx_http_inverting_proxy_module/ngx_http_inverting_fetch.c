@@ -193,25 +193,14 @@ static ngx_int_t
 ngx_http_inverting_fetch_header(ngx_http_request_t *r,
     ngx_http_inverting_agent_ctx_t *ctx, ngx_str_t *user)
 {
-    ngx_tm_t                  tm;
-    ngx_str_t                 start;
-    ngx_http_inverting_tx_t  *tx;
+    ngx_str_t  start;
 
-    tx = ctx->end.tx;
-
-    start.data = ngx_pnalloc(r->pool,
-                             sizeof("2000-01-01T00:00:00.000000000Z") - 1);
+    start.data = ngx_pnalloc(r->pool, NGX_HTTP_INVERTING_START_LEN);
     if (start.data == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_gmtime(tx->start_sec, &tm);
-
-    start.len = ngx_sprintf(start.data, "%4d-%02d-%02dT%02d:%02d:%02d.%09uDZ",
-                            tm.ngx_tm_year, tm.ngx_tm_mon, tm.ngx_tm_mday,
-                            tm.ngx_tm_hour, tm.ngx_tm_min, tm.ngx_tm_sec,
-                            tx->start_nsec)
-                - start.data;
+    ngx_http_inverting_agent_start(ctx->end.tx, &start);
 
     if (user->len
         && ngx_http_inverting_agent_header(r, &ngx_http_inverting_fetch_user,

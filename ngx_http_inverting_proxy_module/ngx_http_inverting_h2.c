@@ -193,6 +193,8 @@ ngx_http_inverting_h2_input(ngx_http_inverting_ptth_t *ptth, u_char *buf,
 
     h2 = ptth->session;
 
+    /* also the end of the connection: nothing ends well by it */
+
     rc = nghttp2_session_mem_recv(h2->session, buf, size);
 
     if (rc < 0) {
@@ -917,7 +919,7 @@ ngx_http_inverting_h2_on_sent(nghttp2_session *session,
 }
 
 
-/* also of a single stream; what the agent sent is in it, but printable */
+/* also of a single stream; it may have what the agent sent in it */
 
 static int
 ngx_http_inverting_h2_on_error(nghttp2_session *session, int code,
@@ -925,9 +927,18 @@ ngx_http_inverting_h2_on_error(nghttp2_session *session, int code,
 {
     ngx_http_inverting_h2_t *h2 = data;
 
+    size_t  i;
+    u_char  buf[256];
+
+    len = ngx_min(len, sizeof(buf));
+
+    for (i = 0; i < len; i++) {
+        buf[i] = (msg[i] >= 0x20 && msg[i] < 0x7f) ? msg[i] : '?';
+    }
+
     ngx_log_error(NGX_LOG_WARN, h2->ptth->request->connection->log, 0,
                   "the agent of backend \"%V\" broke the rules of HTTP/2: %*s",
-                  &h2->ptth->agent->backend, len, msg);
+                  &h2->ptth->agent->backend, len, buf);
 
     return 0;
 }

@@ -13,9 +13,6 @@
 #include "ngx_http_inverting_head.h"
 
 
-#define NGX_HTTP_INVERTING_H2_START_LEN                                       \
-    (sizeof("2000-01-01T00:00:00.000000000Z") - 1)
-
 #define ngx_http_inverting_h2_is(name, s)                                     \
     ((name)->len == sizeof(s) - 1                                             \
      && ngx_memcmp((name)->data, s, sizeof(s) - 1) == 0)
@@ -42,8 +39,6 @@ static ngx_int_t ngx_http_inverting_h2_push(ngx_str_t *name, ngx_str_t *value,
 static void ngx_http_inverting_h2_set(ngx_uint_t i, ngx_str_t *name,
     ngx_str_t *value, uint8_t flags);
 static ngx_int_t ngx_http_inverting_h2_room(size_t size);
-static void ngx_http_inverting_h2_start(ngx_http_inverting_tx_t *t,
-    ngx_str_t *value);
 static void ngx_http_inverting_h2_accept(ngx_http_inverting_h2_stream_t *st,
     ngx_str_t *key);
 static ssize_t ngx_http_inverting_h2_read(nghttp2_session *session,
@@ -90,7 +85,7 @@ ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
     nghttp2_data_provider          provider;
     ngx_http_inverting_tx_t       *t;
     ngx_http_inverting_h2_head_t   head;
-    u_char                         buf[NGX_HTTP_INVERTING_H2_START_LEN];
+    u_char                         buf[NGX_HTTP_INVERTING_START_LEN];
 
     t = st->answerer.tx;
 
@@ -115,7 +110,7 @@ ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
     id.len = NGX_HTTP_INVERTING_ID_LEN;
 
     start.data = buf;
-    ngx_http_inverting_h2_start(t, &start);
+    ngx_http_inverting_agent_start(t, &start);
 
     /* the pseudo-fields come first, and are known last */
 
@@ -339,34 +334,6 @@ ngx_http_inverting_h2_room(size_t size)
     ngx_http_inverting_h2_text_size = size;
 
     return NGX_OK;
-}
-
-
-/* the part before the dot stays the same for a second */
-
-static void
-ngx_http_inverting_h2_start(ngx_http_inverting_tx_t *t, ngx_str_t *value)
-{
-    ngx_tm_t  tm;
-
-    static uint64_t  sec = (uint64_t) -1;
-    static u_char    text[sizeof("2000-01-01T00:00:00") - 1];
-
-    if (t->start_sec != sec) {
-        sec = t->start_sec;
-
-        ngx_gmtime(sec, &tm);
-
-        (void) ngx_sprintf(text, "%4d-%02d-%02dT%02d:%02d:%02d",
-                           tm.ngx_tm_year, tm.ngx_tm_mon, tm.ngx_tm_mday,
-                           tm.ngx_tm_hour, tm.ngx_tm_min, tm.ngx_tm_sec);
-    }
-
-    ngx_memcpy(value->data, text, sizeof(text));
-
-    value->len = ngx_sprintf(value->data + sizeof(text), ".%09uDZ",
-                             t->start_nsec)
-                 - value->data;
 }
 
 

@@ -52,6 +52,7 @@ static ngx_str_t  ngx_http_inverting_ptth_worker =
 
 static ngx_http_inverting_ptth_proto_t  *ngx_http_inverting_ptth_protos[] = {
     &ngx_http_inverting_h2,
+    &ngx_http_inverting_h1,
     NULL
 };
 
@@ -380,6 +381,13 @@ ngx_http_inverting_ptth_read_handler(ngx_event_t *rev)
 
     for (turns = 0; turns < NGX_HTTP_INVERTING_PTTH_TURNS; turns++) {
 
+        if (ptth->blocked) {
+
+            /* who ends that posts this event */
+
+            return;
+        }
+
         n = c->recv(c, ngx_http_inverting_ptth_in,
                     NGX_HTTP_INVERTING_PTTH_BUFFER);
 
@@ -388,6 +396,11 @@ ngx_http_inverting_ptth_read_handler(ngx_event_t *rev)
         }
 
         if (n == 0 || n == NGX_ERROR) {
+
+            if (n == 0) {
+                ptth->proto->input(ptth, NULL, 0);
+            }
+
             ptth->failed = "it has closed the connection";
             break;
         }

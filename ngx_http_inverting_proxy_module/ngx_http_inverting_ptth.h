@@ -43,7 +43,7 @@ typedef struct {
     /* NGX_OK or NGX_ERROR */
     ngx_int_t  (*init)(ngx_http_inverting_ptth_t *ptth);
 
-    /* bytes came from the agent */
+    /* bytes came from the agent; none: it has closed the connection */
     void       (*input)(ngx_http_inverting_ptth_t *ptth, u_char *buf,
                         size_t size);
 
@@ -82,6 +82,7 @@ struct ngx_http_inverting_ptth_s {
 
     const char                       *failed;      /* why, or NULL */
 
+    unsigned                          blocked:1;   /* not to be read from */
     unsigned                          heard:1;     /* since the last tick */
     unsigned                          draining:1;
     unsigned                          closed:1;

@@ -13,7 +13,7 @@ use InvertingProxy::Test::Work;
 # What is to be cut short, and after how many instructions of it.
 my @cuts = (
     [ 'chunks_alloc_locked', 30 ],
-    [ 'attach', 0 ],
+    [ 'attach_locked', 0 ],
     [ 'place_locked', 0, 20 ],
     [ 'enqueue_locked', 20 ],
     [ 'dequeue_locked', 8 ],
