@@ -52,6 +52,7 @@ DEPS = gcc make pkg-config nginx nginx-dev libuv1-dev libcurl4-openssl-dev \
        libcjson-dev libsqlite3-dev libnghttp2-dev libssl-dev \
        perl libio-socket-ssl-perl libprotocol-http2-perl curl \
        nghttp2-client openssl procps
+DEPS_TEST = gdb groff-base
 DEPS_LINT = clang clang-tidy
 DEPS_VALGRIND = valgrind
 DEPS_BENCH = wrk
@@ -109,6 +110,7 @@ demo: deps              ## nginx, an agent and a backend, to look at
 	@t/demo/run $(if $(ONCE),--once)
 
 test: deps              ## build and run the tests, and the demo once
+	@.ci/deps $(DEPS_TEST)
 	@$(MAKE) all unit
 	@$(MAKE) check
 
@@ -225,6 +227,7 @@ $(BUILD)/admin/test/%: admin/test/%.c \
 # reports are files, which fail the test that they belong to.
 
 asan: deps              ## the tests with module and agent under ASan and UBSan
+	@.ci/deps $(DEPS_TEST)
 	@$(MAKE) BUILD=build/asan SANITIZE=1 all unit
 	@INVERTING_PROXY_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
 	$$($(CC) -print-file-name=libubsan.so)" \
@@ -238,7 +241,7 @@ VALGRIND = valgrind --error-exitcode=99 --leak-check=full \
            --errors-for-leak-kinds=definite,indirect
 
 valgrind: deps          ## the tests with the agent under valgrind
-	@.ci/deps $(DEPS_VALGRIND)
+	@.ci/deps $(DEPS_TEST) $(DEPS_VALGRIND)
 	@$(MAKE) all unit
 	@$(if $(UNIT),$(PROVE) --exec "$(VALGRIND) -q" $(UNIT))
 	@INVERTING_PROXY_VALGRIND="$(VALGRIND)" INVERTING_PROXY_SLOW=6 \
