@@ -292,12 +292,21 @@ ngx_http_inverting_api_refuse_write(ngx_http_request_t *r)
 }
 
 
+/*
+ * What a browser says about the page counts, if it does: no page can change
+ * that.  Its "Origin" may name another scheme than nginx sees, where TLS ends
+ * before nginx.
+ */
+
 static ngx_uint_t
 ngx_http_inverting_api_foreign(ngx_http_request_t *r)
 {
-    ngx_uint_t        i;
+    ngx_uint_t        i, other, told;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *header;
+
+    other = 0;
+    told = 0;
 
     part = &r->headers_in.headers.part;
     header = part->elts;
@@ -319,7 +328,7 @@ ngx_http_inverting_api_foreign(ngx_http_request_t *r)
                == 0)
         {
             if (!ngx_http_inverting_api_same_origin(r, &header[i].value)) {
-                return 1;
+                other = 1;
             }
 
             continue;
@@ -328,15 +337,19 @@ ngx_http_inverting_api_foreign(ngx_http_request_t *r)
         if (header[i].key.len == 14
             && ngx_strncasecmp(header[i].key.data,
                                (u_char *) "sec-fetch-site", 14)
-               == 0
-            && ngx_strcmp(header[i].value.data, "same-origin") != 0
-            && ngx_strcmp(header[i].value.data, "none") != 0)
+               == 0)
         {
-            return 1;
+            if (ngx_strcmp(header[i].value.data, "same-origin") != 0
+                && ngx_strcmp(header[i].value.data, "none") != 0)
+            {
+                return 1;
+            }
+
+            told = 1;
         }
     }
 
-    return 0;
+    return other && !told;
 }
 
 

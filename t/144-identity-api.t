@@ -22,6 +22,16 @@ my $n = $t->nginx(start => 0, vars => { CRT => $crt, KEY => $key },
         listen 127.0.0.1:%%PORT_tls%% ssl;
         location /api/ { inverting_proxy_api main write=on; }
     }
+
+    # TLS ends here, and the API is behind.
+    server {
+        listen 127.0.0.1:%%PORT_front%% ssl;
+
+        location / {
+            proxy_pass http://127.0.0.1:%%PORT%%;
+            proxy_set_header Host $http_host;
+        }
+    }
 EOT
 $n->start;
 
@@ -41,7 +51,7 @@ sub call {
 
     return $t->get("/api/$path", method => $method, body => $data,
                    headers => \@headers, port => $n->port($port),
-                   tls => $port eq 'tls');
+                   tls => $port ne '');
 }
 
 (my $other = $body) =~ s/"b"/"c"/;
@@ -90,5 +100,21 @@ is(call($calls[0], 'tls', 'Host: h:8443', 'Origin: https://h:8443')->{status},
    200, 'over TLS');
 is(call($calls[0], 'tls', 'Host: h:8443', 'Origin: http://h:8443')->{status},
    403, 'over TLS, by a page that came without');
+
+# Where TLS ends before nginx, the origin has another scheme than nginx sees:
+# today's browsers say themselves that it is the same, old ones do not.
+my @origin = ('Host: h.example.com', 'Origin: https://h.example.com');
+
+is(call($calls[0], 'front', @origin, 'Sec-Fetch-Site: same-origin')->{status},
+   200, 'TLS ends before nginx');
+is(call($calls[0], 'front', @origin)->{status}, 403,
+   'TLS ends before nginx, and nobody says whose page it is');
+
+for my $site ('cross-site', 'same-site', '', "same-origin\r\nSec-Fetch-Site: x",
+              "x\r\nSec-Fetch-Site: same-origin")
+{
+    is(call($calls[0], 'front', @origin, "Sec-Fetch-Site: $site")->{status},
+       403, 'TLS ends before nginx, ' . $site =~ s/\r\n/, /r);
+}
 
 $t->done;
