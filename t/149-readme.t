@@ -7,11 +7,12 @@
 use lib 't/lib';
 use InvertingProxy::Test;
 
+use Digest::SHA qw(sha256_hex);
 use JSON::PP ();
 
 my $t = InvertingProxy::Test->new;
 
-mkdir("$t->{dir}/etc");
+mkdir("$t->{dir}/$_") for qw(etc home);
 
 my $b = $t->backend(sub {
     my ($c, $req) = @_;
@@ -19,7 +20,7 @@ my $b = $t->backend(sub {
     $c->read_body($req);
     return $c->respond(200, [], join("\n", 'the backend',
                        map({ "$_: " . ($req->header($_) || '') }
-                           qw(Cookie X-Auth-Request-Email
+                           qw(Authorization Cookie X-Auth-Request-Email
                               X-Inverting-Proxy-User-ID)), ''));
 });
 
@@ -94,6 +95,8 @@ sub here {
 
     $text =~ s{\bsudo }{}g;
     $text =~ s{/etc/(?:nginx|ssl/private|ssl/certs)/}{$t->{dir}/etc/}g;
+    $text =~ s{/var/lib/inverting-proxy/}{$t->{dir}/etc/state/}g;
+    $text =~ s{ -o www-data }{ }g if $> != 0;
     $text =~ s{\blisten 443 ssl}{listen 127.0.0.1:%%PORT%% ssl};
     $text =~ s{\blisten 443 ssl}{listen 127.0.0.1:%%PORT%% ssl}g;
 
@@ -101,11 +104,20 @@ sub here {
 }
 
 
-sub shell {
-    my ($text) = @_;
+# In a home folder of ours, with the commands that were built; what a terminal
+# would be asked for comes from stdin.
 
-    my $r = run_command([ 'bash', '-e', '-c', here($text) ],
-                        env => { http_proxy => undef, no_proxy => '*' });
+sub shell {
+    my ($text, %opt) = @_;
+
+    my $r = run_command([ 'setsid', '-w', 'bash', '-e', '-c', here($text) ],
+                        stdin => $opt{stdin},
+                        env => { http_proxy => undef, no_proxy => '*',
+                                 HOME => "$t->{dir}/home",
+                                 XDG_CONFIG_HOME => undef,
+                                 INVERTING_PROXY_SERVER => $opt{server},
+                                 PATH => "$ENV{INVERTING_PROXY_BUILD}"
+                                         . ":$ENV{PATH}" });
     is($r->{status}, 0, 'a command of the text: ' . ($text =~ /^(.{1,40})/)[0])
         or diag($r->{err});
 
@@ -180,12 +192,17 @@ shell("cp $t->{dir}/etc/example.com.pem $t->{dir}/etc/$_-ca.pem")
 my $check = $t->nginx(start => 0);
 
 shell(find('A hundred tenants by host name', qr/tenants\.conf/));
+shell(find('Backends that come and go', qr/^token=/));
+
+my $cookies = find('A sign-on service', qr/^map \$http_cookie/);
 
 for my $block (grep { $_->{lang} eq 'nginx' } @blocks) {
     my $text = here($block->{text});
     my %conf;
 
     $text =~ s/^\s*http \{\n(.*)^\}\n/$1/ms;
+
+    $text = $cookies . $text if $text =~ /Cookie \$cookies;/;
 
     # A location needs a server, which needs a port.
     $text = "server {\nlisten 127.0.0.1:%%PORT%%;\n$text}\n"
@@ -259,34 +276,86 @@ like(curl($n, 'https://tenant-101.example.com/'), qr/404$/,
      'there is no hundred and first');
 
 
-# A sign-on service, and its cookie
+# Who signs in with a password: it is asked for twice, and stays here.
 
-my $service = $t->backend(sub {
-    my ($c, $req) = @_;
-    my $cookie = $req->header('Cookie') || '';
-    return $c->respond($cookie =~ /_oauth2_proxy=s-alice\b/ ? 202 : 401,
-                       [ 'X-Auth-Request-Email: alice@example.com' ], '');
-});
+shell(find('A password file', qr/^printf/), stdin => "a-secret\na-secret\n");
+is((stat("$t->{dir}/etc/users"))[2] & 0777, 0400, 'nobody else can read it');
 
-(my $conf = find('A sign-on service', qr/^map/m)) =~
-    s/127\.0\.0\.1:4180/$service->address/ge;
-
-$n = $t->nginx(start => 0, http => here($conf) . <<'EOT');
-    inverting_proxy_zone zone=main:8m;
-    inverting_proxy_backend main b end_user=alice@example.com backend_user=me;
+my $agents = <<'EOT';
     server {
         listen 127.0.0.1:%%PORT_agents%%;
         location / {
             inverting_proxy_agent main;
-            inverting_proxy_agent_user me;
+            inverting_proxy_agent_user $http_authorization;
         }
     }
 EOT
-$n->start;
 
-$t->agent(proxy => 'http://127.0.0.1:' . $n->port('agents') . '/',
-          backend => 'b', host => $b->address, wait => 0,
-          args => [ '-forward-user-id' ]);
+sub comes {
+    my ($n, $id, $identity, @args) = @_;
+
+    spew("$t->{dir}/$id.token", "$identity\n");
+
+    return $t->agent(proxy => 'http://127.0.0.1:' . $n->port('agents') . '/',
+                     backend => $id, host => $b->address, wait => 0,
+                     args => [ "-token-file=$t->{dir}/$id.token", @args ]);
+}
+
+$n = $t->nginx(http => <<'EOT' . here(find('A password file', qr/^location/))
+    inverting_proxy_zone zone=main:8m;
+    inverting_proxy_backend main alices end_user=alice
+                            "backend_user=Bearer me";
+    ssl_certificate %%DIR%%/../etc/example.com.pem;
+    ssl_certificate_key %%DIR%%/../etc/example.com.key;
+    server {
+        listen 127.0.0.1:%%PORT%% ssl;
+        server_name example.com;
+EOT
+    . "}\n$agents");
+
+comes($n, 'alices', 'me');
+
+$curl = find('A password file', qr/^curl/);
+my @as = $curl =~ m{^curl (-u alice) (https://example.com/)$}m;
+is(scalar @as, 2, 'she shows a password');
+
+ok(waitfor(sub { curl($n, $as[1], '-u', 'alice:a-secret') =~ /200$/ }),
+   'alice signs in');
+like(curl($n, $as[1], '-u', 'alice:wrong'), qr/401$/, 'with her password only');
+like(curl($n, $as[1], '-u', 'alice:a-secret'), qr/^Authorization: $/m,
+     'which the backend is not told');
+
+
+# A sign-on service and its cookie, in both recipes that have one.
+
+my $service = $t->backend(sub {
+    my ($c, $req) = @_;
+    my ($who) = ($req->header('Cookie') || '') =~ /_oauth2_proxy=s-(\w+)/;
+    return $c->respond($who ? 202 : 401,
+                       [ 'X-Auth-Request-Email: ' . ($who || '')
+                         . '@example.com' ], '');
+});
+
+sub signed_on {
+    my ($text) = @_;
+
+    my $conf = here($cookies . $text);
+
+    # Agents come by another port; nor is the recipe's token file theirs.
+    $conf =~ s/127\.0\.0\.1:4180/$service->address/ge;
+    $conf =~ s/backend_user=(\S+);/"backend_user=Bearer $1";/g;
+    $conf =~ s/^map \$http_authorization .*?^\}\n//ms;
+    $conf =~ s/^ +location \/agent\/ .*?^    \}\n//ms;
+
+    return $t->nginx(http => $conf . $agents . ($conf =~ /_zone / ? '' : <<'EOT'));
+    inverting_proxy_zone zone=main:8m;
+    inverting_proxy_backend main b end_user=alice@example.com
+                            "backend_user=Bearer me";
+EOT
+}
+
+$n = signed_on(find('A sign-on service', qr/^server/m));
+comes($n, 'b', 'me', '-forward-user-id');
 
 my $s = '_oauth2_proxy=s-alice';
 
@@ -311,6 +380,75 @@ for my $case ([ $s, '' ], [ "a=b; $s", 'a=b; ' ], [ "$s; c=d", 'c=d' ],
          'and again');
 }
 
+$n = signed_on(find('A notebook for each user', qr/^inverting_proxy_zone/));
+
+# With what the recipe's own command says besides.
+my ($more) = find('A notebook for each user', qr/^inverting-proxy-agent/)
+             =~ /-token-file token (.*)$/m;
+like($more, qr/-request-forwarding-timeout 1h/, 'the agent is patient');
+comes($n, 'alices-notebook', 'alices-agent', split(' ', $more));
+comes($n, 'handbook', 'staff-agent');
+
+for my $case ([ 'alice', '', qr/^X-Inverting-Proxy-User-ID: alice\@.*200$/ms ],
+              [ 'alice', 'handbook/', qr/ID: alice\@.*200$/s ],
+              [ 'bob', '', qr/503$/ ], [ 'bob', 'handbook/', qr/503$/ ],
+              [ 'carl', '', qr/404$/ ], [ 'carl', 'handbook/', qr/200$/ ])
+{
+    my ($who, $path, $expected) = @$case;
+
+    my $page = '';
+    ok(waitfor(sub {
+        $page = curl($n, "https://notebooks.example.com/$path", '-b',
+                     "a=b; _oauth2_proxy=s-$who");
+        return $page =~ $expected;
+    }), "$who at /$path") or diag($page);
+    unlike($page, qr/_oauth2_proxy/, 'the cookie is not passed on');
+    like($page, qr/^Cookie: a=b;$/m, 'another one is') if $page =~ /200$/;
+}
+
+
+# Backends that come and go: by the command for the API, with keys.
+
+(my $conf = here(find('Backends that come and go',
+                      qr/^inverting_proxy_zone/))) =~
+    s/%%PORT%%( ssl;\s+server_name api)/%%PORT_api%%$1/;
+$n = $t->nginx(http => $conf);
+
+my $home = "$t->{dir}/home";
+my $api = 'https://127.0.0.1:' . $n->port('api') . '/api/';
+
+($conf = here(find('Backends that come and go', qr/^server =/)))
+    =~ s{https://api\.example\.com/api/}{$api};
+spew("$home/.config/inverting-proxy/admin.conf",
+     $conf . "ca-file = $t->{dir}/etc/example.com.pem\n");
+
+is((stat("$home/.config/inverting-proxy/token"))[2] & 0777, 0600,
+   "the administrator's token is only his");
+
+my $made = find('Backends that come and go', qr/^inverting-proxy-admin.* create/);
+shell("cd\n$made");
+like(slurp("$home/home.key"), qr/^ipk_\w+\n\z/, 'a key for the agent');
+
+agent($n, find('Backends that come and go', qr/^inverting-proxy-agent/),
+      "$home/home.key", '-ca-file', "$t->{dir}/etc/example.com.pem");
+ok(waitfor(sub { curl($n, 'https://example.com/') =~ /^the backend\n.*200$/s }),
+   'with which it serves');
+
+my $listed = shell('inverting-proxy-admin keys list home --quiet')->{out};
+my ($key) = $listed =~ /^([0-9a-f]{16})\n\z/;
+(my $ends = find('Backends that come and go', qr/ keys revoke/)) =~ s/KEY/$key/;
+like(shell($ends)->{out}, qr/^\Q$key\E .* laptop$/m, 'it is listed, and ended');
+ok(waitfor(sub { curl($n, 'https://example.com/') =~ /404$/ }), 'and all is gone');
+
+(my $says) = slurp('docs/recipes.md') =~ /`(curl -H[^`]*)`/;
+$says =~ s/\n/ /g;
+$says =~ s{https://api\.example\.com/api/}{$api};
+is(shell('token=$(cat ~/.config/inverting-proxy/token); '
+         . ($says =~ s/^curl/curl -sS --cacert $t->{dir}\/etc\/example.com.pem/r))
+   ->{out}, "[]\n", 'the same by curl');
+like(run_command([ qw(curl -sSki --noproxy *), "${api}backends" ])->{out},
+     qr/^HTTP\S+ 401 .*^WWW-Authenticate: Bearer\r$/ms, 'not without a token');
+
 
 # The API's commands
 
@@ -330,6 +468,33 @@ for my $command (split(/\n(?=curl)/, find('The API', qr/^curl/))) {
     my $r = shell($text =~ s/^curl/curl -sS --fail/r);
     ok(eval { JSON::PP->new->decode($r->{out}) }, "JSON: $command")
         or diag($r->{out}, $r->{err});
+}
+
+
+# Those of the command for it
+
+for my $command (split(/\n/, find('The command for the API',
+                                  qr/^inverting-proxy-admin backends/)))
+{
+    $command =~ s/ KEY$/ 0123456789abcdef/;
+    $command = "timeout -s INT 1 $command || [ \$? = 0 -o \$? = 124 ]"
+        if $command =~ /--watch/;
+    shell($command, server => "http://127.0.0.1:$port/api/");
+}
+
+
+# A secret for key_file, and its other form
+
+my $forms = shell('cd; ' . find('inverting_proxy_backend', qr/^echo ipk_/))->{out};
+my ($secret, $hash) = $forms =~ /^(ipk_\w+)\n(sha256:\w+)\n\z/;
+is($hash, 'sha256:' . sha256_hex($secret), 'one is the SHA-256 of the other');
+
+for my $form ($secret, $hash) {
+    spew("$t->{dir}/etc/keys", "$form\n");
+    is($check->test(http => <<'EOT')->{status}, 0, 'a file of ' . substr($form, 0, 6));
+    inverting_proxy_zone zone=main:4m;
+    inverting_proxy_backend main b end_user=allUsers key_file=%%DIR%%/../etc/keys;
+EOT
 }
 
 $t->done;
