@@ -132,6 +132,20 @@ bad(record(pathPrefixes => $_), 'pathPrefixes',
         '["/a", "/b", "/a"]', '["/\\n"]', '["/' . 'x' x 256 . '"]',
         '[' . join(',', map { "\"/$_\"" } 1 .. 65) . ']';
 
+for my $field (qw(id endUser backendUser pathPrefixes agents)) {
+    my $value = $field eq 'pathPrefixes' ? sub { "[\"/$_[0]\"]" }
+                                         : sub { "\"$_[0]\"" };
+
+    bad(record($field => $value->($_->[1])), $field, "$field: $_->[0]")
+        for [ 'bad UTF-8', "a\xff" ], [ 'an overlong form', "\xc0\xaf" ],
+            [ 'a cut character', "\xe2\x82" ],
+            [ 'an escaped zero', 'a\\u0000b' ], [ 'a line end', "a\nb" ];
+    bad(record($field => '[' x $_ . ']' x $_), $field, "$field: $_ deep")
+        for 4, 1000, 10000;
+    bad(record($field => '{"a":' x 1000 . '1' . '}' x 1000), $field,
+        "$field: objects, 1000 deep");
+}
+
 bad(record(unknown => '1'), 'unknown', 'an unknown field');
 bad(record(Id => '"x"'), 'Id', 'one in another case');
 bad(record('x' x 1000 => '1'), 'x' x 64, 'one with a long name');

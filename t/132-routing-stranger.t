@@ -9,14 +9,19 @@ use InvertingProxy::Test;
 
 my $t = InvertingProxy::Test->new;
 
-my $n = $t->nginx(workers => 1, http => <<'EOT');
+# An agent may show a key, too.
+my $key = 'ipk_0123456789abcdef_' . 'a' x 64;
+spew("$t->{dir}/keys", "$key\n");
+
+my $n = $t->nginx(workers => 1, vars => { KEYS => "$t->{dir}/keys" },
+                  http => <<'EOT');
     inverting_proxy_zone zone=main:8m;
     inverting_proxy_backend main idle end_user=alice prefix=/idle/
                             backend_user=agent;
     inverting_proxy_backend main live end_user=alice prefix=/live/
                             backend_user=agent;
     inverting_proxy_backend main full end_user=alice prefix=/full/
-                            backend_user=agent;
+                            backend_user=agent key_file=%%KEYS%%;
     inverting_proxy_agent_user $http_x_agent;
     inverting_proxy_queue 1 timeout=60s;
     keepalive_requests 100000;
@@ -113,7 +118,8 @@ unlike(answer('/none/', headers => [ 'X-User: mallory' ]),
        qr/Retry-After|WWW-Auth|X-Backend: [^\/]/, 'and it says nothing more');
 
 
-# How long it takes: medians, taken in turn, in one connection.
+# How long it takes: medians, taken in turn, in one connection.  A wait, a lock
+# or a log line more would be another order of magnitude.
 
 sub median {
     my (@v) = sort { $a <=> $b } @_;
@@ -121,26 +127,35 @@ sub median {
 }
 
 my $c = $t->client;
-my %took;
 
-for my $round (1 .. 300) {
-    for my $target (qw(/none/ /idle/ /live/ /full/ /by/?name=none
-                       /by/?name=idle /by/?name=live /by/?name=full))
-    {
-        my $start = now();
-        $c->get($target, headers => [ 'X-User: mallory' ]);
-        push @{$took{$target}}, now() - $start;
+sub same_time {
+    my ($none, %request) = @_;
+
+    my %took;
+
+    for my $round (1 .. 300) {
+        for my $what (sort keys %request) {
+            my ($target, @headers) = @{$request{$what}};
+            my $start = now();
+            $c->get($target, headers => \@headers);
+            push @{$took{$what}}, now() - $start;
+        }
+    }
+
+    for my $what (grep { $_ ne $none } sort keys %took) {
+        my ($some, $first) = map { median(@{$took{$_}}) } $what, $none;
+
+        cmp_ok($some, '<', $first * 2 + 0.0005, "$what takes as long as $none")
+            or diag(sprintf('%.0f and %.0f us', $some * 1e6, $first * 1e6));
+        cmp_ok($first, '<', $some * 2 + 0.0005, '... and no less')
+            or diag(sprintf('%.0f and %.0f us', $first * 1e6, $some * 1e6));
     }
 }
 
-for my $target (grep { !/none/ } sort keys %took) {
-    my $none = median(@{$took{$target =~ /by/ ? '/by/?name=none' : '/none/'}});
-    my $some = median(@{$took{$target}});
-
-    # A wait, a lock or a log line more would be another order of magnitude.
-    cmp_ok($some, '<', $none * 2 + 0.0005, "$target takes as long as none")
-        or diag(sprintf('%.0f and %.0f us', $some * 1e6, $none * 1e6));
-}
+same_time('none', map { $_ => [ "/$_/", 'X-User: mallory' ] }
+                  qw(none idle live full));
+same_time('none', map { $_ => [ "/by/?name=$_", 'X-User: mallory' ] }
+                  qw(none idle live full));
 
 my $logged = $n->log;
 unlike($logged, qr/mallory.*(?:no agent|is full)|(?:no agent|is full).*mallory/,
@@ -173,6 +188,33 @@ for my $call ([ 'GET', 'pending' ], [ 'GET', 'request' ],
         }
     }
 }
+
+# Keys: a wrong one, and none at all.
+
+my $id_header = 'X-Inverting-Proxy-Backend-ID';
+(my $wrong = $key) =~ s/a$/b/;
+my %shown = (
+    'none' => [ '/agent/pending' ],
+    'a wrong key' => [ '/agent/pending', "Authorization: Bearer $wrong" ],
+    'a short one' => [ '/agent/pending', 'Authorization: Bearer ipk_' ],
+    'one of no id' => [ '/agent/pending', 'Authorization: Bearer ipk_'
+                        . 'f' x 16 . '_' . 'a' x 64 ],
+    'another backend\'s' => [ '/agent/pending', "Authorization: Bearer $key",
+                              "$id_header: live" ],
+    'no backend\'s' => [ '/agent/pending', "Authorization: Bearer $key",
+                         "$id_header: none" ],
+);
+
+my $refused = answer('/agent/pending');
+like($refused, qr{^HTTP/1\.1 401 .*^WWW-Authenticate: Bearer\r$}ms,
+     'no key: 401');
+
+for my $what (sort keys %shown) {
+    my ($target, @headers) = @{$shown{$what}};
+    is(answer($target, headers => \@headers), $refused, "$what: the same");
+}
+
+same_time('none', %shown);
 
 # A request of another backend: it is not there.
 my $id = $peer{full}->take;
