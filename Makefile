@@ -124,6 +124,7 @@ check:
 
 # Module: configured again when there is another nginx, another list of sources,
 # or other options; then nginx's makefile knows what to compile, but for headers.
+# An nginx that runs with the old module goes on with it: it is not written over.
 
 module: $(MODULE)
 	@true
@@ -151,7 +152,7 @@ $(MODULE): $(NGX_BUILD)/Makefile $(MODULE_SRC) $(MODULE_HDR)
 	@$(if $(filter %.h,$?),rm -f $(NGX_BUILD)/addon/*/*.o)
 	@echo "building $@"
 	@$(MAKE) $(if $(V),,-s) -C $(NGX_SRC) -f $(NGX_BUILD)/Makefile modules
-	@cp $(NGX_BUILD)/$(NAME).so $@
+	@cp --remove-destination $(NGX_BUILD)/$(NAME).so $@
 
 
 # Agent
