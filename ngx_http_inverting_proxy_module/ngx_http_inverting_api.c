@@ -527,10 +527,17 @@ ngx_http_inverting_api_deleted(ngx_http_request_t *r,
 {
     ngx_buf_t  *b;
 
-    /* to delete what is not there is no error in this family of proxies */
-
     if (ctx->change.result == NGX_HTTP_INVERTING_UNCHANGED) {
-        /* void */
+
+        /*
+         * To delete a backend that is not there is no error in this family of
+         * proxies.  But whoever mistypes a key must not take it for revoked.
+         */
+
+        if (ctx->change.type != NGX_HTTP_INVERTING_DELETE) {
+            return ngx_http_inverting_api_error(r, NGX_HTTP_NOT_FOUND, NULL,
+                                                "there is no such key");
+        }
 
     } else if (ctx->change.type == NGX_HTTP_INVERTING_DELETE) {
         ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,

@@ -124,8 +124,11 @@ is(api('POST', 'backends/b/keys', '{"note": "' . 'x' x 256 . '"}')->{status},
 is(api('POST', 'backends/x/keys')->{status}, 404, 'POST to no backend');
 is(api('GET', 'backends/x/keys')->{status}, 404, 'GET of no backend');
 is(api('DELETE', 'backends/x/keys/1')->{status}, 404, 'DELETE of no backend');
-is(api('DELETE', 'backends/b/keys/1')->{status}, 200, 'DELETE of no key');
-is(api('DELETE', 'backends/b/keys/' . '0' x 16)->{status}, 200, 'nor this');
+is(api('DELETE', 'backends/b/keys/1')->{status}, 404, 'DELETE of no key');
+is(api('DELETE', 'backends/b/keys/' . '0' x 16)->{status}, 404, 'nor this');
+$m = api('DELETE', 'backends/b/keys/' . uc('abcdef' . '0' x 10));
+is($m->{status}, 404, 'nor is this one');
+is($m->{json}{error}{message}, 'there is no such key', 'and is told so');
 is(api('POST', 'backends/static/keys')->{status}, 403, 'a static backend');
 is(api('DELETE', 'backends/static/keys/1')->{status}, 403, 'nor to delete');
 is(api('GET', 'backends/static/keys')->{status}, 200, 'but to read');
@@ -146,6 +149,10 @@ is(api('POST', 'backends/b/keys')->{status}, 409, 'the 17th');
 is(scalar @{api('GET', 'backends/b/keys')->{json}}, 16, 'sixteen');
 is(api('DELETE', "backends/b/keys/$_->{id}")->{status}, 200, 'deleted')
     for @more;
+is(api('DELETE', "backends/b/keys/$more[0]{id}")->{status}, 404,
+   'which is done once');
+is(api('DELETE', "backends/c/keys/$first->{id}")->{status}, 404,
+   "another backend's");
 
 
 # Shown.

@@ -229,7 +229,8 @@ SKIP: {
     my $binary = $n->{binary};
 
     if ($> == 0) {
-        my @without = qw(setpriv --bounding-set -dac_override,-dac_read_search);
+        my @without = ('setpriv', '--bounding-set',
+                       '-dac_override,-dac_read_search');
 
         skip('root can not be kept from reading', 5)
             if run_command([ @without, 'true' ])->{status} != 0;

@@ -225,8 +225,8 @@ is(done(qw(keys revoke home), $key->{id}),
    "key \"$key->{id}\" of backend \"home\" is revoked\n", 'revoked');
 unlike(done(qw(keys list home --quiet)), qr/^\Q$key->{id}\E$/m,
        'and not there any more');
-is(done(qw(keys revoke home), $key->{id}, '--json'), "{}\n",
-   'once more is no error');
+refused(3, 'no such key', qw(keys revoke home), $key->{id});
+refused(3, 'no such key', qw(keys revoke home zzz --json));
 
 refused(3, 'no such backend', qw(keys create nobody));
 refused(3, 'no such backend', qw(keys list nobody));

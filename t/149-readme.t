@@ -461,13 +461,16 @@ $n = $t->nginx(http => <<'EOT');
 EOT
 
 my $port = $n->port;
+my $made_key = '';
 
 for my $command (split(/\n(?=curl)/, find('The API', qr/^curl/))) {
     (my $text = $command) =~ s{http://127\.0\.0\.1/}{http://127.0.0.1:$port/};
+    $text =~ s{/keys/0123456789abcdef}{/keys/$made_key};
 
     my $r = shell($text =~ s/^curl/curl -sS --fail/r);
     ok(eval { JSON::PP->new->decode($r->{out}) }, "JSON: $command")
         or diag($r->{out}, $r->{err});
+    $made_key = $1 if $r->{out} =~ /^\{"id":"([0-9a-f]{16})",.*"secret"/;
 }
 
 
@@ -476,7 +479,7 @@ for my $command (split(/\n(?=curl)/, find('The API', qr/^curl/))) {
 for my $command (split(/\n/, find('The command for the API',
                                   qr/^inverting-proxy-admin backends/)))
 {
-    $command =~ s/ KEY$/ 0123456789abcdef/;
+    $command =~ s/ KEY$/ \$(inverting-proxy-admin keys list home --quiet)/;
     $command = "timeout -s INT 1 $command || [ \$? = 0 -o \$? = 124 ]"
         if $command =~ /--watch/;
     shell($command, server => "http://127.0.0.1:$port/api/");
