@@ -115,6 +115,16 @@ ngx_http_inverting_record_validate(ngx_http_inverting_record_t *record,
 
     text = ngx_http_inverting_string_error(&record->end_user,
                                            NGX_HTTP_INVERTING_USER_LEN);
+
+    /* inverting_proxy_user is never that: nobody would be served */
+
+    if (text == NULL
+        && (record->end_user.data[0] == ' '
+            || record->end_user.data[record->end_user.len - 1] == ' '))
+    {
+        text = "must not begin or end with a space";
+    }
+
     if (text) {
         return ngx_http_inverting_record_error(error,
                                   NGX_HTTP_INVERTING_FIELD_END_USER, text);

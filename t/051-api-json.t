@@ -121,8 +121,8 @@ bad(record(id => "\"$_\""), 'id', "id \"$_\"")
     for '', ' ', 'a b', 'a/b', '.', '..', 'a\\u00e9', "\xc3\xa9", 'a%20',
         'x' x 129, 'a\\n', '../x';
 bad(record(endUser => "\"$_\""), 'endUser', 'endUser "' . substr($_, 0, 20))
-    for '', 'x' x 257, 'a\\n', 'a\\u0007', 'a\\u007f', "\xc2\x85",
-        "\xc3\xa9" x 129;
+    for '', ' ', ' a', 'a ', 'x' x 257, 'a\\n', 'a\\u0007', 'a\\u007f',
+        "\xc2\x85", "\xc3\xa9" x 129;
 bad(record(backendUser => "\"$_\""), 'backendUser',
     'backendUser "' . substr($_, 0, 20))
     for 'x' x 257, 'a\\tb';
@@ -164,6 +164,7 @@ for my $case ([ 'spaces', " \n" . record() . "\r\n\t " ],
               [ 'three dots', record(id => '"..."') ],
               [ 'all that may be in one', record(id => '"AZaz09._-"') ],
               [ 'the longest user', record(endUser => '"' . 'x' x 256 . '"') ],
+              [ 'a space within', record(endUser => '"a b"') ],
               [ 'of two-byte characters',
                 record(endUser => "\"" . "\xc3\xa9" x 128 . '"') ],
               [ 'escapes', record(endUser => '"\\"\\\\\\/\\u00e9"') ],
