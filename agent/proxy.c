@@ -160,8 +160,10 @@ const char *proxy_describe(const struct head *head, char *buf, size_t size)
                  "are not followed, give the final URL to -proxy",
                  head->status, (int) location->value.n, location->value.p);
     } else {
-        snprintf(buf, size, "it answers %d %.*s", head->status,
-                 (int) head->reason.n, head->reason.p);
+        snprintf(buf, size, "it answers %d %.*s%s", head->status,
+                 (int) head->reason.n, head->reason.p,
+                 head->status == 401 ? "; there is no such -backend, or it is "
+                 "not for this -token-file or -client-cert" : "");
     }
 
     return buf;

@@ -129,6 +129,7 @@ for my $case ([ 'no JSON', '200 hello' ], [ 'HTML', '200 <html>' ],
 like($a->log, qr/redirect to "http:\/\/elsewhere.example\/"; redirects are not/,
      'the log names where to');
 like($a->log, qr/unreachable: it answers 401/, 'and what it was answered');
+like($a->log, qr/401 [^\n]*-backend[^\n]*-token-file/, 'and what may be wrong');
 
 
 # answers that are strange, but good
