@@ -184,6 +184,9 @@ for my $case ([ 'PUT', 'backends', 'GET, HEAD, POST' ],
               [ 'PATCH', 'backends', 'GET, HEAD, POST' ],
               [ 'POST', 'backends/fixed', 'GET, HEAD, DELETE' ],
               [ 'PUT', 'backends/fixed', 'GET, HEAD, DELETE' ],
+              [ 'DELETE', 'backends/fixed/keys', 'GET, HEAD, POST' ],
+              [ 'GET', 'backends/fixed/keys/1', 'DELETE' ],
+              [ 'POST', 'backends/fixed/keys/1', 'DELETE' ],
               [ 'POST', 'status', 'GET, HEAD' ],
               [ 'DELETE', 'status', 'GET, HEAD' ])
 {
