@@ -18,7 +18,7 @@ my $conf = <<'EOT';
                     '$inverting_proxy_agent';
 
     server {
-        listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT%% reuseport;
         access_log %%DIR%%/access.log keys;
         location / { inverting_proxy_pass main; }
         location /agent/ {
@@ -32,6 +32,7 @@ my $conf = <<'EOT';
         }
         location /api/ { inverting_proxy_api main write=on; }
         location /ro/ { inverting_proxy_api main; }
+        location = /pid { return 200 $pid; }
     }
 EOT
 
@@ -275,6 +276,83 @@ is($w->{response}{status}, 401, 'the POST ends');
 ok($c->wait_end(5), 'the client sees a cut');
 is($up->response->{status}, 502, 'what it had fetched fails');
 ok($f->{client}->wait_end(5), 'and the fetch is cut');
+
+
+# In each worker a poll, a fetch and a response, and one call that ends them all.
+
+my $everywhere = api('POST', 'backends/b/keys')->{json};
+my $e = $t->peer(base => '/slow/agent/',
+                 headers => [ bearer($everywhere->{secret}) ]);
+
+sub at {
+    my ($pid) = @_;
+
+    for (1 .. 200) {
+        my $conn = $t->client(timeout => 20);
+        return $conn if $conn->get('/pid')->{body} == $pid;
+        $conn->close;
+    }
+
+    die "no connection to worker $pid\n";
+}
+
+sub call {
+    my ($pid, $method, $call, @id) = @_;
+
+    my $conn = at($pid);
+    $conn->request($method, "/slow/agent/$call", headers => [
+        bearer($everywhere->{secret}),
+        map { "X-Inverting-Proxy-Request-ID: $_" } @id ],
+        $method eq 'POST' ? (chunked => 1) : ());
+
+    return $conn;
+}
+
+sub client {
+    my ($target, %opt) = @_;
+
+    my $conn = $t->client(timeout => 20);
+    $conn->request($opt{length} ? 'POST' : 'GET', $target, %opt);
+
+    return ($conn, $e->take);
+}
+
+my @pids = $n->workers;
+is(scalar @pids, 3, 'three workers');
+
+my (@waits, @fetches, @uploads, @answers, @clients);
+
+for my $pid (@pids) {
+    my ($conn, $id) = client("/b/$pid", length => 1000);
+    push @uploads, $conn;
+    push @fetches, call($pid, 'GET', 'request', $id);
+    is($fetches[-1]->response(head_only => 1)->{status}, 200,
+       'a body is fetched');
+
+    ($conn, $id) = client("/b/$pid");
+    $e->fetch($id);
+    my $post = call($pid, 'POST', 'response', $id);
+    $post->chunk("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+    is($conn->response(head_only => 1)->{status}, 200,
+       'a response is on its way');
+    push @answers, $post;
+    push @clients, $conn;
+}
+
+push @waits, call($_, 'GET', 'pending') for @pids;
+ok($t->wait_status(sub { $_[0]->agents('b') == 3 }), 'in each a poll waits');
+
+$t0 = now();
+is(api('DELETE', "backends/b/keys/$everywhere->{id}")->{status}, 200,
+   'revoked');
+is_deeply([ map { $_->response->{status} } @waits ], [ (401) x 3 ], 'the polls');
+is_deeply([ map { $_->response->{status} } @answers ], [ (401) x 3 ],
+          'the responses');
+is(scalar(grep { $_->wait_end(5) } @fetches), 3, 'the fetches');
+is(scalar(grep { $_->wait_end(5) } @clients), 3, 'clients see a cut');
+is_deeply([ map { $_->response->{status} } @uploads ], [ (502) x 3 ],
+          'or why there will be nothing');
+cmp_ok(now() - $t0, '<', 3 * slow(), 'all at once');
 
 
 # With its backend.
