@@ -147,7 +147,7 @@ SKIP: {
     my $r = run_command([ qw(groff -man -ww -Tutf8),
                           "$build/inverting-proxy-admin.1" ]);
     is("$r->{status} $r->{err}", '0 ', 'groff has nothing to say');
-    like($r->{out}, qr/--backend-user/, 'dashes are dashes');
+    like($r->{out}, qr/--end-user allUsers/, 'dashes are dashes');
 }
 
 $t->done;

@@ -141,8 +141,8 @@ static void examples(FILE *out)
     fputs(".SH EXAMPLES\n"
           "A backend that serves everybody, and a key for its agent:\n"
           ".PP\n.nf\n.RS\n", out);
-    put(out, "inverting-proxy-admin backends create home --end-user allUsers "
-        "--backend-user home\n"
+    put(out, "inverting-proxy-admin backends create home --end-user allUsers\n"
+        "umask 077\n"
         "inverting-proxy-admin keys create home --note laptop --quiet "
         ">token\n");
     fputs(".RE\n.fi\n.PP\n"
