@@ -229,6 +229,35 @@ spew("$t->{reports}/valgrind.agent-1.3", "ERROR SUMMARY: 0 errors\n");
 is(scalar $t->reports, 2, 'reports are problems');
 unlink(glob("$t->{reports}/*"));
 
+# A signal while a connection is made, which takes as long as the queue of those
+# that are not yet accepted is full.
+
+{
+    my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+                                         Listen => 1);
+    my $port = $listener->sockport;
+    my @full = map { IO::Socket::INET->new(Blocking => 0, PeerPort => $port,
+                                           PeerAddr => '127.0.0.1') } 1 .. 4;
+
+    my $p = InvertingProxy::Test::Process->fork_code(name => 'y', code => sub {
+        my $signals = 0;
+        local $SIG{USR1} = sub { $signals++ };
+        my $c = eval { $t->client(port => $port) };
+        POSIX::_exit($c ? $signals ? 0 : 1 : 2);
+    });
+
+    nap(0.3);
+    $p->signal('USR1');
+    nap(0.1);
+
+    # All that are made, until that one is among them.
+    my @accepted;
+    $listener->blocking(0);
+    waitfor(sub { push @accepted, $listener->accept; !$p->alive }, 20);
+    $p->wait(1);
+    is($p->status, 0, 'a signal does not end a connect()');
+}
+
 my @left = do {
     my $p = InvertingProxy::Test::Process->fork_code(name => 'x', code => sub {
         fork() and POSIX::_exit(0);

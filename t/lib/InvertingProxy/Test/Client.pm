@@ -21,6 +21,7 @@ use warnings;
 use parent -norequire, 'InvertingProxy::Test::Stream';
 
 use Carp qw(croak);
+use Errno;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use Socket qw(SOL_SOCKET SO_RCVBUF IPPROTO_TCP TCP_NODELAY
@@ -46,8 +47,15 @@ sub new {
         # that is offered then is never taken back.
         $sock = IO::Socket::INET->new(Proto => 'tcp') or croak "socket: $!";
         setsockopt($sock, SOL_SOCKET, SO_RCVBUF, $opt{rcvbuf}) if $opt{rcvbuf};
-        connect($sock, pack_sockaddr_in($opt{port}, inet_aton($host)))
-            or croak "cannot connect to $host:$opt{port}: $!";
+        # A signal does not end it: asked once more, it waits on.
+        my $address = pack_sockaddr_in($opt{port}, inet_aton($host));
+        my $done;
+
+        do {
+            $done = connect($sock, $address);
+        } while (!$done && $!{EINTR});
+
+        $done or croak "cannot connect to $host:$opt{port}: $!";
         setsockopt($sock, IPPROTO_TCP, TCP_NODELAY, 1);
     }
 
