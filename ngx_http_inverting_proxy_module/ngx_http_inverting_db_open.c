@@ -294,6 +294,16 @@ ngx_http_inverting_db_exists(ngx_http_inverting_db_t *db, off_t *wal)
             return NGX_ERROR;
         }
 
+        if (ngx_file_size(&fi) == 0) {
+
+            /* of such a one SQLite would delete the log */
+
+            ngx_http_inverting_db_error(db, "it is empty, which is no state "
+                                    "of an inverting proxy: restore it, or "
+                                    "remove it and those beside it");
+            return NGX_ERROR;
+        }
+
         return NGX_OK;
     }
 
