@@ -37,7 +37,8 @@ package InvertingProxy::Test;
 # first is left out.
 #
 # Exported besides: waitfor, nap, now, slow, random_body, body_sha256,
-# body_bytes, run_command.  With INVERTING_PROXY_KEEP=1 the folder is kept.
+# body_bytes, run_command, state_lock.  With INVERTING_PROXY_KEEP=1 the folder is
+# kept.
 
 use strict;
 use warnings;
@@ -50,11 +51,11 @@ use InvertingProxy::Test::Body qw(random_body body_sha256 body_bytes);
 use InvertingProxy::Test::Process;
 use InvertingProxy::Test::Rig;
 use InvertingProxy::Test::Util qw(waitfor nap now slow slurp spew run_command
-                                  free_port certificate);
+                                  free_port certificate state_lock);
 
 
 my @export = qw(waitfor nap now slow slurp spew run_command free_port
-                random_body body_sha256 body_bytes);
+                state_lock random_body body_sha256 body_bytes);
 my $current;
 
 

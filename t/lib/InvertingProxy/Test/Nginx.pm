@@ -14,7 +14,8 @@ package InvertingProxy::Test::Nginx;
 # log (info; debug), module => 0 (do not load it), api => the prefix of the
 # API's location (found in the configuration by itself), ready => 0 (do not wait
 # for it to listen), quit_timeout (20), env, ports => { '' => 8080 } (not any
-# that is free).
+# that is free), user => the workers' where the test is root's (root), as => the
+# user of all of it, then; preload => a library for LD_PRELOAD.
 #
 #   $n->port  $n->port('1')        $n->pid
 #   $n->workers  $n->exiting       pids, oldest first
@@ -38,7 +39,8 @@ use InvertingProxy::Test::Util qw(free_port waitfor slurp spew tail
                                   run_command);
 
 
-my @parts = qw(main events http conf workers single connections log vars);
+my @parts = qw(main events http conf workers single connections log vars
+               user);
 
 
 sub new {
@@ -48,12 +50,19 @@ sub new {
         workers => 1, single => 0, connections => 1024, module => 1,
         ready => 1, quit_timeout => 20, vars => {}, main => '', events => '',
         http => '', log => $ENV{INVERTING_PROXY_LOG} || 'info', ports => {},
-        %opt, allowed => [], mark => 0,
+        user => 'root', %opt, allowed => [], mark => 0,
     }, $class;
 
     # One folder for each nginx, the temporary ones of nginx below it.
     $self->{dir} = "$opt{dir}/$opt{name}";
     mkdir($self->{dir}) or croak "mkdir \"$self->{dir}\": $!";
+
+    if ($self->{as} && $> == 0) {
+        chown((getpwnam($self->{as}))[2, 3], $self->{dir});
+        $self->{setpriv} = [ 'setpriv', "--reuid=$self->{as}",
+                             '--regid=' . (getpwnam($self->{as}))[3],
+                             '--clear-groups' ];
+    }
 
     $self->{error_log} = "$self->{dir}/error.log";
     $self->{stderr} = "$self->{dir}/stderr";
@@ -98,7 +107,9 @@ sub render {
     if (!defined $conf) {
         my $dir = $self->{dir};
         my $load = $self->{module} ? 'load_module ' . module_path() . ';' : '';
-        my $user = $> == 0 ? 'user root;' : '';
+        my $user = $> == 0 && !$self->{setpriv}
+                   ? "user $p{user} " . getgrgid((getpwnam($p{user}))[3]) . ';'
+                   : '';
         my $master = $p{single} ? 'master_process off;' : '';
 
         $conf = <<"EOT";
@@ -167,8 +178,8 @@ sub write_conf {
 
 sub argv {
     my ($self, @more) = @_;
-    return ($self->{binary}, '-p', "$self->{dir}/", '-e', $self->{error_log},
-            '-c', $self->{file}, @more);
+    return (@{$self->{setpriv} || []}, $self->{binary}, '-p', "$self->{dir}/",
+            '-e', $self->{error_log}, '-c', $self->{file}, @more);
 }
 
 
@@ -180,11 +191,14 @@ sub env {
 
     my %env = %{$self->{env} || {}};
 
+    my @preload = grep { defined } $ENV{INVERTING_PROXY_PRELOAD},
+                                   $self->{preload};
+    $env{LD_PRELOAD} = "@preload" if @preload;
+
     if ($ENV{INVERTING_PROXY_PRELOAD}) {
         my $common = 'print_stacktrace=1';
         my $reports = $self->{reports};
 
-        $env{LD_PRELOAD} = $ENV{INVERTING_PROXY_PRELOAD};
         $env{ASAN_OPTIONS} = "log_path=$reports/asan.nginx:detect_leaks=0:"
                              . "detect_odr_violation=0:$common";
         $env{UBSAN_OPTIONS} = "log_path=$reports/ubsan.nginx:$common";
@@ -391,8 +405,9 @@ sub test {
     $conf =~ s/\Q$self->{error_log}\E/$self->{dir}\/test.log/g;
     spew($file, $conf);
 
-    my $r = run_command([ $self->{binary}, '-t', '-p', "$self->{dir}/",
-                          '-e', "$self->{dir}/test.log", '-c', $file ],
+    my $r = run_command([ @{$self->{setpriv} || []}, $self->{binary}, '-t',
+                          '-p', "$self->{dir}/", '-e', "$self->{dir}/test.log",
+                          '-c', $file ],
                         env => $self->env);
 
     return { status => $r->{signal} ? -$r->{signal} : $r->{status},

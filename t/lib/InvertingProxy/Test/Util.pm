@@ -8,7 +8,7 @@ use warnings;
 
 use Carp qw(croak);
 use Exporter qw(import);
-use Fcntl qw(O_WRONLY O_APPEND O_CREAT);
+use Fcntl qw(O_WRONLY O_APPEND O_CREAT F_SETLK F_WRLCK SEEK_SET);
 use IO::Select;
 use IO::Socket::INET;
 use POSIX ();
@@ -16,7 +16,7 @@ use Socket qw(SOL_SOCKET SO_REUSEADDR);
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
 our @EXPORT_OK = qw(slurp spew append_line tail now nap slow waitfor
-                    free_port become run_command certificate);
+                    free_port become run_command certificate state_lock);
 
 
 # Seconds on a clock that nobody sets.
@@ -111,6 +111,22 @@ sub tail {
     splice(@all, 0, @all - $lines) if @all > $lines;
 
     return join('', @all);
+}
+
+
+# The write lock of a state file, as another process would have it: commits wait
+# until the handle is closed.  It is a byte of the index of SQLite's log, which
+# has to be there; undef: somebody else has it.
+
+sub state_lock {
+    my ($file) = @_;
+
+    open(my $fh, '+<', "$file-shm") or croak "cannot open \"$file-shm\": $!";
+
+    # struct flock where off_t has 64 bits; byte 120 is WAL_WRITE_LOCK
+    my $lock = pack('s s x![q] q q i x![q]', F_WRLCK, SEEK_SET, 120, 1, 0);
+
+    return waitfor(sub { fcntl($fh, F_SETLK, $lock) }) ? $fh : undef;
 }
 
 
