@@ -12,6 +12,8 @@
 
 static ngx_uint_t ngx_http_inverting_change_key_locked(
     ngx_http_inverting_zone_t *zone, ngx_http_inverting_change_t *change);
+static ngx_int_t ngx_http_inverting_change_copy_str(ngx_pool_t *pool,
+    ngx_str_t *s);
 
 
 void
@@ -23,7 +25,8 @@ ngx_http_inverting_change_locked(ngx_http_inverting_zone_t *zone,
     switch (change->type) {
 
     case NGX_HTTP_INVERTING_SET:
-        rc = ngx_http_inverting_registry_set_locked(zone, &change->record);
+        rc = ngx_http_inverting_registry_set_locked(zone, &change->record,
+                                                    NULL);
         break;
 
     case NGX_HTTP_INVERTING_DELETE:
@@ -58,11 +61,11 @@ ngx_http_inverting_change_locked(ngx_http_inverting_zone_t *zone,
 
 ngx_int_t
 ngx_http_inverting_change_prepare_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_change_t *change, size_t *reserved)
+    ngx_http_inverting_change_t *change, ngx_http_inverting_room_t **room)
 {
     ngx_http_inverting_backend_t  *backend;
 
-    *reserved = 0;
+    *room = NULL;
 
     backend = ngx_http_inverting_registry_find_locked(zone,
                                                       &change->record.id);
@@ -75,20 +78,19 @@ ngx_http_inverting_change_prepare_locked(ngx_http_inverting_zone_t *zone,
     switch (change->type) {
 
     case NGX_HTTP_INVERTING_SET:
-        *reserved = ngx_http_inverting_registry_size(&change->record);
+        *room = ngx_http_inverting_registry_room_locked(zone, &change->record);
         break;
 
     case NGX_HTTP_INVERTING_ADD_KEY:
-        *reserved = ngx_http_inverting_key_room(&change->key);
+        *room = ngx_http_inverting_key_room_locked(zone, &change->record.id,
+                                                   &change->key);
         break;
 
     default:
         return NGX_OK;
     }
 
-    if (ngx_http_inverting_registry_reserve_locked(zone, *reserved)
-        != NGX_OK)
-    {
+    if (*room == NULL) {
         change->result = NGX_HTTP_INVERTING_REGISTRY_FULL;
         return NGX_DECLINED;
     }
@@ -122,7 +124,9 @@ ngx_http_inverting_change_key_locked(ngx_http_inverting_zone_t *zone,
                               : NGX_HTTP_INVERTING_UNCHANGED;
     }
 
-    switch (ngx_http_inverting_key_add_locked(zone, backend, &change->key)) {
+    switch (ngx_http_inverting_key_add_locked(zone, backend, &change->key,
+                                              NULL))
+    {
 
     case NGX_OK:
         return NGX_HTTP_INVERTING_CHANGED;
@@ -133,4 +137,65 @@ ngx_http_inverting_change_key_locked(ngx_http_inverting_zone_t *zone,
     default: /* NGX_BUSY; NGX_DECLINED would be the same random bits */
         return NGX_HTTP_INVERTING_KEYS_FULL;
     }
+}
+
+
+ngx_int_t
+ngx_http_inverting_change_copy(ngx_pool_t *pool,
+    ngx_http_inverting_change_t *to, ngx_http_inverting_change_t *from)
+{
+    ngx_str_t                    *prefixes;
+    ngx_uint_t                    i;
+    ngx_http_inverting_record_t  *record;
+
+    *to = *from;
+
+    record = &to->record;
+
+    if (ngx_http_inverting_change_copy_str(pool, &record->id) != NGX_OK
+        || ngx_http_inverting_change_copy_str(pool, &record->end_user)
+           != NGX_OK
+        || ngx_http_inverting_change_copy_str(pool, &record->backend_user)
+           != NGX_OK
+        || ngx_http_inverting_change_copy_str(pool, &to->key.note) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    prefixes = ngx_palloc(pool, (record->nprefixes + 1) * sizeof(ngx_str_t));
+    if (prefixes == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < record->nprefixes; i++) {
+        prefixes[i] = record->prefixes[i];
+
+        if (ngx_http_inverting_change_copy_str(pool, &prefixes[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    record->prefixes = prefixes;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_change_copy_str(ngx_pool_t *pool, ngx_str_t *s)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(pool, s->len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (s->len) {
+        ngx_memcpy(p, s->data, s->len);
+    }
+
+    s->data = p;
+
+    return NGX_OK;
 }

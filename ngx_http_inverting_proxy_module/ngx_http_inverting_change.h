@@ -20,6 +20,9 @@ typedef enum {
     NGX_HTTP_INVERTING_DELETE,         /* and its keys */
     NGX_HTTP_INVERTING_ADD_KEY,
     NGX_HTTP_INVERTING_DELETE_KEY,
+
+    /* these with a state only */
+    NGX_HTTP_INVERTING_EXPIRE,         /* delete, if not changed meanwhile */
     NGX_HTTP_INVERTING_REFRESH         /* to be as the state has it */
 } ngx_http_inverting_change_e;
 
@@ -39,18 +42,24 @@ typedef struct {
     ngx_uint_t                    type;
     ngx_http_inverting_record_t   record;    /* its id; the rest for SET */
     ngx_http_inverting_key_t      key;       /* its id; the rest for ADD_KEY */
+    uint64_t                      since;     /* of EXPIRE: the last change
+                                                that is known of */
     ngx_uint_t                    result;
 } ngx_http_inverting_change_t;
 
 
 /*
- * For a change that is to be committed first: whether it may be made, and room
- * for it in the registry, "reserved" for this worker, or its result.  The lock
- * must be held.  NGX_OK or NGX_DECLINED.
+ * For a change that is to be committed first: whether it may be made, and its
+ * room, which may be NULL for none; or its result.  The lock must be held.
+ * NGX_OK or NGX_DECLINED.
  */
 ngx_int_t ngx_http_inverting_change_prepare_locked(
     ngx_http_inverting_zone_t *zone, ngx_http_inverting_change_t *change,
-    size_t *reserved);
+    ngx_http_inverting_room_t **room);
+
+/* with all that it refers to, in the pool */
+ngx_int_t ngx_http_inverting_change_copy(ngx_pool_t *pool,
+    ngx_http_inverting_change_t *to, ngx_http_inverting_change_t *from);
 
 /* makes the change in the zone and sets its result; the lock must be held */
 void ngx_http_inverting_change_locked(ngx_http_inverting_zone_t *zone,

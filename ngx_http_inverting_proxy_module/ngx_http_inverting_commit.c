@@ -9,6 +9,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_inverting_api.h"
+#include "ngx_http_inverting_rooms.h"
 
 
 /* milliseconds: no disk takes as long */
@@ -24,9 +25,9 @@ ngx_int_t
 ngx_http_inverting_api_commit(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx)
 {
-    size_t               reserved;
-    ngx_int_t            rc;
-    ngx_http_cleanup_t  *cln;
+    ngx_int_t                   rc;
+    ngx_http_cleanup_t         *cln;
+    ngx_http_inverting_room_t  *room;
 
     cln = ngx_http_cleanup_add(r, 0);
     if (cln == NULL) {
@@ -36,7 +37,7 @@ ngx_http_inverting_api_commit(ngx_http_request_t *r,
     ngx_http_inverting_lock(ctx->zone);
 
     rc = ngx_http_inverting_change_prepare_locked(ctx->zone, &ctx->change,
-                                                  &reserved);
+                                                  &room);
     ngx_http_inverting_unlock(ctx->zone);
 
     if (rc != NGX_OK) {
@@ -45,10 +46,10 @@ ngx_http_inverting_api_commit(ngx_http_request_t *r,
 
     ctx->op = ngx_http_inverting_state_submit(ctx->zone, &ctx->change,
                                            ngx_http_inverting_commit_handler,
-                                           ctx, reserved);
+                                           ctx, room);
     if (ctx->op == NULL) {
         ngx_http_inverting_lock(ctx->zone);
-        ngx_http_inverting_registry_release_locked(ctx->zone, reserved);
+        ngx_http_inverting_room_free_locked(ctx->zone, room);
         ngx_http_inverting_unlock(ctx->zone);
 
         return ngx_http_inverting_api_unavailable(r,

@@ -9,44 +9,35 @@
 
 #include "ngx_http_inverting_db.h"
 #include "ngx_http_inverting_db_open.h"
-#include "ngx_http_inverting_record.h"
+#include "ngx_http_inverting_db_read.h"
 
 
 /* so many changes that the zone has are kept for old workers and the like */
 #define NGX_HTTP_INVERTING_DB_KEEP  1000
 
 
+static ngx_int_t ngx_http_inverting_db_ready(ngx_http_inverting_db_t *db,
+    ngx_http_inverting_batch_t *batch);
 static ngx_int_t ngx_http_inverting_db_transaction(ngx_http_inverting_db_t *db,
     ngx_http_inverting_batch_t *batch);
 static ngx_int_t ngx_http_inverting_db_behind(ngx_http_inverting_db_t *db,
     ngx_http_inverting_batch_t *batch);
+static ngx_int_t ngx_http_inverting_db_strange(ngx_http_inverting_db_t *db);
 static ngx_int_t ngx_http_inverting_db_change(ngx_http_inverting_db_t *db,
     ngx_pool_t *pool, ngx_http_inverting_change_t *change);
+static ngx_int_t ngx_http_inverting_db_delete(ngx_http_inverting_db_t *db,
+    ngx_http_inverting_change_t *change);
+static ngx_int_t ngx_http_inverting_db_changed(ngx_http_inverting_db_t *db,
+    ngx_http_inverting_change_t *change);
 static ngx_int_t ngx_http_inverting_db_key(ngx_http_inverting_db_t *db,
     ngx_http_inverting_change_t *change);
 static ngx_int_t ngx_http_inverting_db_set(ngx_http_inverting_db_t *db,
     ngx_pool_t *pool, ngx_http_inverting_record_t *record);
 static ngx_int_t ngx_http_inverting_db_entries(ngx_http_inverting_db_t *db,
-    ngx_http_inverting_batch_t *batch);
-static ngx_int_t ngx_http_inverting_db_entry(ngx_http_inverting_db_t *db,
-    ngx_pool_t *pool, ngx_http_inverting_entry_t *entry);
-static ngx_int_t ngx_http_inverting_db_prefixes(ngx_pool_t *pool,
-    ngx_str_t *text, ngx_http_inverting_record_t *record);
-static ngx_int_t ngx_http_inverting_db_read_keys(ngx_http_inverting_db_t *db,
-    ngx_pool_t *pool, ngx_http_inverting_entry_t *entry);
+    ngx_http_inverting_batch_t *batch, uint64_t last);
 
-static sqlite3_stmt *ngx_http_inverting_db_use(ngx_http_inverting_db_t *db,
-    ngx_uint_t n);
-static void ngx_http_inverting_db_bind(sqlite3_stmt *statement, int n,
-    ngx_str_t *s);
-static ngx_int_t ngx_http_inverting_db_text(ngx_pool_t *pool,
-    sqlite3_stmt *statement, int n, ngx_str_t *s);
-static ngx_int_t ngx_http_inverting_db_step(ngx_http_inverting_db_t *db,
-    sqlite3_stmt *statement);
 static ngx_int_t ngx_http_inverting_db_exec(ngx_http_inverting_db_t *db,
     ngx_uint_t n);
-static ngx_int_t ngx_http_inverting_db_invalid(ngx_http_inverting_db_t *db,
-    ngx_str_t *id, char *what);
 
 
 /* by ngx_http_inverting_db_statement_e */
@@ -60,6 +51,9 @@ static const char  *ngx_http_inverting_db_sql[] = {
     "INSERT INTO changes (backend) VALUES (?1)",
     "SELECT number, backend FROM changes WHERE number > ?1 ORDER BY number"
         " LIMIT ?2",
+    "SELECT (SELECT min(number) FROM changes) > ?2 + 1"
+        " OR EXISTS (SELECT 1 FROM changes"
+        " WHERE number > ?2 AND backend = ?1)",
     "DELETE FROM changes WHERE number <= ?1",
     "SELECT id FROM backends",
     "SELECT end_user, backend_user, prefixes FROM backends WHERE id = ?1",
@@ -80,36 +74,89 @@ ngx_http_inverting_db_run(ngx_http_inverting_db_t *db,
     ngx_http_inverting_batch_t *batch)
 {
     db->error = batch->error;
+    batch->unsettled = 0;
 
-    if (db->handle == NULL
-        && ngx_http_inverting_db_open_write(db) != NGX_OK)
-    {
-        batch->rc = NGX_ERROR;
+    batch->rc = ngx_http_inverting_db_ready(db, batch);
+
+    if (batch->rc != NGX_OK) {
         return;
     }
 
     batch->rc = ngx_http_inverting_db_exec(db, batch->ops
                                            ? NGX_HTTP_INVERTING_DB_BEGIN_WRITE
                                            : NGX_HTTP_INVERTING_DB_BEGIN);
-    if (batch->rc != NGX_OK) {
-        return;
-    }
-
-    batch->rc = ngx_http_inverting_db_transaction(db, batch);
 
     if (batch->rc == NGX_OK) {
-        batch->rc = ngx_http_inverting_db_exec(db,
-                                               NGX_HTTP_INVERTING_DB_COMMIT);
+        batch->rc = ngx_http_inverting_db_transaction(db, batch);
+
+        if (batch->rc == NGX_OK) {
+            batch->rc = ngx_http_inverting_db_exec(db,
+                                                NGX_HTTP_INVERTING_DB_COMMIT);
+
+            batch->unsettled = (batch->rc != NGX_OK);
+        }
     }
+
+    /* the first error is the one to be told */
+
+    db->error = NULL;
 
     if (!sqlite3_get_autocommit(db->handle)) {
-
-        /* the first error is the one to be told */
-
-        db->error = NULL;
-
         (void) ngx_http_inverting_db_exec(db, NGX_HTTP_INVERTING_DB_ROLLBACK);
     }
+
+    /*
+     * What was wrong may be put right, but is seen only when it is opened.
+     * Yet whoever opens it first reads the log, and in it a commit that has
+     * failed where the disk did.
+     */
+
+    if (batch->rc == NGX_ERROR && !batch->unsettled) {
+        ngx_http_inverting_db_close(db);
+    }
+}
+
+
+/*
+ * The file is the zone's, and open.  One that has come in its place is not
+ * even opened: the log that is found beside it may be that of ours.
+ */
+
+static ngx_int_t
+ngx_http_inverting_db_ready(ngx_http_inverting_db_t *db,
+    ngx_http_inverting_batch_t *batch)
+{
+    uint64_t   device, inode, known;
+    ngx_int_t  rc;
+
+    known = __atomic_load_n(&batch->sh->inode, __ATOMIC_ACQUIRE);
+
+    rc = ngx_http_inverting_db_stat(db, &device, &inode);
+
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    if (rc == NGX_DECLINED && (known || db->handle)) {
+        ngx_http_inverting_db_error(db, "it is gone: put it back, or restart "
+                                    "nginx to begin with none");
+        return NGX_ERROR;
+    }
+
+    if ((known && (inode != known || device != batch->sh->device))
+        || (db->handle && (inode != db->inode || device != db->device)))
+    {
+        return ngx_http_inverting_db_strange(db);
+    }
+
+    if (db->handle == NULL && ngx_http_inverting_db_open_write(db) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    batch->device = db->device;
+    batch->inode = db->inode;
+
+    return NGX_OK;
 }
 
 
@@ -117,6 +164,7 @@ static ngx_int_t
 ngx_http_inverting_db_transaction(ngx_http_inverting_db_t *db,
     ngx_http_inverting_batch_t *batch)
 {
+    uint64_t                  last;
     ngx_int_t                 rc;
     sqlite3_stmt             *statement;
     ngx_http_inverting_op_t  *op;
@@ -126,6 +174,12 @@ ngx_http_inverting_db_transaction(ngx_http_inverting_db_t *db,
     if (rc == NGX_ERROR) {
         return NGX_ERROR;
     }
+
+    if (rc == NGX_DONE) {
+        return NGX_OK;
+    }
+
+    last = batch->to;
 
     if (rc == NGX_OK) {
 
@@ -139,7 +193,7 @@ ngx_http_inverting_db_transaction(ngx_http_inverting_db_t *db,
         }
     }
 
-    if (ngx_http_inverting_db_entries(db, batch) != NGX_OK) {
+    if (ngx_http_inverting_db_entries(db, batch, last) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -163,7 +217,10 @@ ngx_http_inverting_db_transaction(ngx_http_inverting_db_t *db,
 }
 
 
-/* whether the changes that the zone has missed are there; NGX_AGAIN: many */
+/*
+ * Whether the changes that the zone has missed are there; NGX_AGAIN: many;
+ * NGX_DONE: others are bringing it up to date.
+ */
 
 static ngx_int_t
 ngx_http_inverting_db_behind(ngx_http_inverting_db_t *db,
@@ -171,6 +228,10 @@ ngx_http_inverting_db_behind(ngx_http_inverting_db_t *db,
 {
     uint64_t       first, last;
     sqlite3_stmt  *statement;
+
+    /* not before we had our turn: what is long applied isn't kept */
+
+    batch->from = __atomic_load_n(&batch->sh->applied, __ATOMIC_ACQUIRE);
 
     statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_RANGE);
 
@@ -187,16 +248,37 @@ ngx_http_inverting_db_behind(ngx_http_inverting_db_t *db,
 
     batch->to = last;
 
-    if (last < batch->from || (last > batch->from && first > batch->from + 1))
-    {
-        ngx_http_inverting_db_error(db, "it is not the one that the zone was "
-                                    "loaded from: put that back, or restart "
-                                    "nginx to load this one");
-        return NGX_ERROR;
+    if (last > batch->from && first > batch->from + 1) {
+
+        /* without changes of our own nobody waits for us in between */
+
+        if (batch->ops == NULL
+            && __atomic_load_n(&batch->sh->applied, __ATOMIC_ACQUIRE)
+               != batch->from)
+        {
+            return NGX_DONE;
+        }
+
+        return ngx_http_inverting_db_strange(db);
+    }
+
+    if (last < batch->from) {
+        return ngx_http_inverting_db_strange(db);
     }
 
     return (last - batch->from > NGX_HTTP_INVERTING_DB_BEHIND) ? NGX_AGAIN
                                                                : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_db_strange(ngx_http_inverting_db_t *db)
+{
+    ngx_http_inverting_db_error(db, "it is not the one that the zone was "
+                                "loaded from: put that back, or restart "
+                                "nginx to load this one");
+
+    return NGX_ERROR;
 }
 
 
@@ -213,32 +295,17 @@ ngx_http_inverting_db_change(ngx_http_inverting_db_t *db, ngx_pool_t *pool,
         rc = ngx_http_inverting_db_set(db, pool, &change->record);
         break;
 
+    case NGX_HTTP_INVERTING_EXPIRE:
+        rc = ngx_http_inverting_db_changed(db, change);
+
+        if (rc == NGX_DECLINED) {
+            rc = ngx_http_inverting_db_delete(db, change);
+        }
+
+        break;
+
     case NGX_HTTP_INVERTING_DELETE:
-        statement = ngx_http_inverting_db_use(db,
-                                           NGX_HTTP_INVERTING_DB_DELETE_KEYS);
-        if (statement == NULL) {
-            return NGX_ERROR;
-        }
-
-        ngx_http_inverting_db_bind(statement, 1, &change->record.id);
-
-        if (ngx_http_inverting_db_step(db, statement) == NGX_ERROR) {
-            return NGX_ERROR;
-        }
-
-        statement = ngx_http_inverting_db_use(db,
-                                              NGX_HTTP_INVERTING_DB_DELETE);
-        if (statement == NULL) {
-            return NGX_ERROR;
-        }
-
-        ngx_http_inverting_db_bind(statement, 1, &change->record.id);
-
-        rc = ngx_http_inverting_db_step(db, statement);
-
-        change->result = sqlite3_changes(db->handle)
-                         ? NGX_HTTP_INVERTING_CHANGED
-                         : NGX_HTTP_INVERTING_UNCHANGED;
+        rc = ngx_http_inverting_db_delete(db, change);
         break;
 
     case NGX_HTTP_INVERTING_REFRESH:
@@ -267,6 +334,77 @@ ngx_http_inverting_db_change(ngx_http_inverting_db_t *db, ngx_pool_t *pool,
     rc = ngx_http_inverting_db_step(db, statement);
 
     return (rc == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_db_delete(ngx_http_inverting_db_t *db,
+    ngx_http_inverting_change_t *change)
+{
+    ngx_int_t      rc;
+    sqlite3_stmt  *statement;
+
+    statement = ngx_http_inverting_db_use(db,
+                                          NGX_HTTP_INVERTING_DB_DELETE_KEYS);
+    if (statement == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_inverting_db_bind(statement, 1, &change->record.id);
+
+    if (ngx_http_inverting_db_step(db, statement) == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_DELETE);
+    if (statement == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_inverting_db_bind(statement, 1, &change->record.id);
+
+    rc = ngx_http_inverting_db_step(db, statement);
+
+    change->result = sqlite3_changes(db->handle)
+                     ? NGX_HTTP_INVERTING_CHANGED
+                     : NGX_HTTP_INVERTING_UNCHANGED;
+
+    return rc;
+}
+
+
+/* since change->since, or that can't be told; NGX_DECLINED: it has not */
+
+static ngx_int_t
+ngx_http_inverting_db_changed(ngx_http_inverting_db_t *db,
+    ngx_http_inverting_change_t *change)
+{
+    int            changed;
+    sqlite3_stmt  *statement;
+
+    statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_CHANGED);
+    if (statement == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_inverting_db_bind(statement, 1, &change->record.id);
+    sqlite3_bind_int64(statement, 2, change->since);
+
+    if (ngx_http_inverting_db_step(db, statement) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    changed = sqlite3_column_int(statement, 0);
+
+    sqlite3_reset(statement);
+
+    if (!changed) {
+        return NGX_DECLINED;
+    }
+
+    change->result = NGX_HTTP_INVERTING_UNCHANGED;
+
+    return NGX_OK;
 }
 
 
@@ -389,14 +527,18 @@ ngx_http_inverting_db_set(ngx_http_inverting_db_t *db, ngx_pool_t *pool,
 }
 
 
-/* what has changed since batch->from, as it is now */
+/*
+ * What has changed since batch->from, as it is now; those after "last" are the
+ * batch's own changes, one after the other.
+ */
 
 static ngx_int_t
 ngx_http_inverting_db_entries(ngx_http_inverting_db_t *db,
-    ngx_http_inverting_batch_t *batch)
+    ngx_http_inverting_batch_t *batch, uint64_t last)
 {
     ngx_int_t                    rc;
     sqlite3_stmt                *statement;
+    ngx_http_inverting_op_t     *op;
     ngx_http_inverting_entry_t  *entry;
 
     statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_CHANGES);
@@ -407,6 +549,8 @@ ngx_http_inverting_db_entries(ngx_http_inverting_db_t *db,
     sqlite3_bind_int64(statement, 1, batch->from);
     sqlite3_bind_int64(statement, 2,
                        NGX_HTTP_INVERTING_DB_BEHIND + batch->nops);
+
+    op = batch->ops;
 
     for ( ;; ) {
         rc = ngx_http_inverting_db_step(db, statement);
@@ -429,6 +573,18 @@ ngx_http_inverting_db_entries(ngx_http_inverting_db_t *db,
 
         batch->to = sqlite3_column_int64(statement, 0);
 
+        if (batch->to > last) {
+
+            while (op && op->change.result != NGX_HTTP_INVERTING_CHANGED) {
+                op = op->next;
+            }
+
+            if (op) {
+                entry->room = op->room;
+                op = op->next;
+            }
+        }
+
         entry->next = batch->entries;
         batch->entries = entry;
     }
@@ -439,219 +595,7 @@ ngx_http_inverting_db_entries(ngx_http_inverting_db_t *db,
 }
 
 
-static ngx_int_t
-ngx_http_inverting_db_entry(ngx_http_inverting_db_t *db, ngx_pool_t *pool,
-    ngx_http_inverting_entry_t *entry)
-{
-    ngx_int_t                           rc;
-    ngx_str_t                           prefixes;
-    sqlite3_stmt                       *statement;
-    ngx_http_inverting_record_t        *record;
-    ngx_http_inverting_record_error_t   error;
-
-    record = &entry->record;
-
-    statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_GET);
-    if (statement == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_http_inverting_db_bind(statement, 1, &record->id);
-
-    rc = ngx_http_inverting_db_step(db, statement);
-
-    if (rc != NGX_OK) {
-        return (rc == NGX_DONE) ? NGX_OK : NGX_ERROR;
-    }
-
-    entry->present = 1;
-
-    if (ngx_http_inverting_db_text(pool, statement, 0, &record->end_user)
-        != NGX_OK
-        || ngx_http_inverting_db_text(pool, statement, 1,
-                                      &record->backend_user)
-           != NGX_OK
-        || ngx_http_inverting_db_text(pool, statement, 2, &prefixes) != NGX_OK
-        || ngx_http_inverting_db_prefixes(pool, &prefixes, record) != NGX_OK)
-    {
-        rc = ngx_http_inverting_db_invalid(db, &record->id,
-                                           "there is no memory");
-
-    } else if (ngx_http_inverting_record_validate(record, &error) != NGX_OK) {
-        rc = ngx_http_inverting_db_invalid(db, &record->id,
-                                           "it is damaged: a record of it "
-                                           "is not valid");
-    }
-
-    sqlite3_reset(statement);
-
-    if (rc != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_inverting_db_read_keys(db, pool, entry);
-}
-
-
-static ngx_int_t
-ngx_http_inverting_db_prefixes(ngx_pool_t *pool, ngx_str_t *text,
-    ngx_http_inverting_record_t *record)
-{
-    u_char      *p, *last;
-    ngx_str_t   *prefix;
-    ngx_uint_t   n;
-
-    last = text->data + text->len;
-
-    for (n = 1, p = text->data; p < last; p++) {
-        n += (*p == LF);
-    }
-
-    record->prefixes = ngx_palloc(pool, n * sizeof(ngx_str_t));
-    if (record->prefixes == NULL) {
-        return NGX_ERROR;
-    }
-
-    record->nprefixes = n;
-
-    prefix = record->prefixes;
-    prefix->data = text->data;
-
-    for (p = text->data; p < last; p++) {
-
-        if (*p == LF) {
-            prefix->len = p - prefix->data;
-            prefix++;
-            prefix->data = p + 1;
-        }
-    }
-
-    prefix->len = last - prefix->data;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_inverting_db_read_keys(ngx_http_inverting_db_t *db, ngx_pool_t *pool,
-    ngx_http_inverting_entry_t *entry)
-{
-    ngx_int_t                  rc;
-    ngx_str_t                  id;
-    sqlite3_stmt              *statement;
-    ngx_http_inverting_key_t  *key;
-
-    statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_KEYS);
-    if (statement == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_http_inverting_db_bind(statement, 1, &entry->record.id);
-
-    for ( ;; ) {
-        rc = ngx_http_inverting_db_step(db, statement);
-
-        if (rc != NGX_OK) {
-            break;
-        }
-
-        if (entry->keys == NULL) {
-            entry->keys = ngx_pcalloc(pool, NGX_HTTP_INVERTING_KEYS
-                                          * sizeof(ngx_http_inverting_key_t));
-        }
-
-        id.data = (u_char *) sqlite3_column_text(statement, 0);
-        id.len = sqlite3_column_bytes(statement, 0);
-
-        key = entry->keys + entry->nkeys;
-
-        if (entry->keys == NULL
-            || entry->nkeys == NGX_HTTP_INVERTING_KEYS
-            || sqlite3_column_bytes(statement, 1)
-               != NGX_HTTP_INVERTING_HASH_LEN
-            || sqlite3_column_bytes(statement, 3)
-               > NGX_HTTP_INVERTING_NOTE_LEN
-            || ngx_http_inverting_key_id_parse(&id, &key->id) != NGX_OK
-            || ngx_http_inverting_db_text(pool, statement, 3, &key->note)
-               != NGX_OK)
-        {
-            rc = ngx_http_inverting_db_invalid(db, &entry->record.id,
-                                               "it is damaged: a key of it "
-                                               "is not valid");
-            break;
-        }
-
-        ngx_memcpy(key->hash, sqlite3_column_blob(statement, 1),
-                   NGX_HTTP_INVERTING_HASH_LEN);
-        key->created = sqlite3_column_int64(statement, 2);
-
-        entry->nkeys++;
-    }
-
-    sqlite3_reset(statement);
-
-    return (rc == NGX_DONE) ? NGX_OK : NGX_ERROR;
-}
-
-
-ngx_int_t
-ngx_http_inverting_db_number(ngx_http_inverting_db_t *db, uint64_t *number)
-{
-    sqlite3_stmt  *statement;
-
-    statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_RANGE);
-
-    if (statement == NULL
-        || ngx_http_inverting_db_step(db, statement) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    *number = sqlite3_column_int64(statement, 1);
-
-    sqlite3_reset(statement);
-
-    return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_http_inverting_db_next(ngx_http_inverting_db_t *db, ngx_pool_t *pool,
-    ngx_http_inverting_entry_t *entry)
-{
-    ngx_int_t      rc;
-    sqlite3_stmt  *statement;
-
-    statement = db->statements[NGX_HTTP_INVERTING_DB_IDS];
-
-    if (statement == NULL) {
-        statement = ngx_http_inverting_db_use(db, NGX_HTTP_INVERTING_DB_IDS);
-        if (statement == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    rc = ngx_http_inverting_db_step(db, statement);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    ngx_memzero(entry, sizeof(ngx_http_inverting_entry_t));
-
-    if (ngx_http_inverting_db_text(pool, statement, 0, &entry->record.id)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_inverting_db_entry(db, pool, entry);
-}
-
-
-/* a statement, ready for its values; NULL: an error */
-
-static sqlite3_stmt *
+sqlite3_stmt *
 ngx_http_inverting_db_use(ngx_http_inverting_db_t *db, ngx_uint_t n)
 {
     if (db->statements[n]) {
@@ -671,9 +615,7 @@ ngx_http_inverting_db_use(ngx_http_inverting_db_t *db, ngx_uint_t n)
 }
 
 
-/* the value must stay until the next use of the statement has begun */
-
-static void
+void
 ngx_http_inverting_db_bind(sqlite3_stmt *statement, int n, ngx_str_t *s)
 {
     sqlite3_bind_text(statement, n, s->len ? (char *) s->data : "", s->len,
@@ -681,32 +623,7 @@ ngx_http_inverting_db_bind(sqlite3_stmt *statement, int n, ngx_str_t *s)
 }
 
 
-static ngx_int_t
-ngx_http_inverting_db_text(ngx_pool_t *pool, sqlite3_stmt *statement, int n,
-    ngx_str_t *s)
-{
-    const u_char  *text;
-
-    text = sqlite3_column_text(statement, n);
-
-    s->len = sqlite3_column_bytes(statement, n);
-
-    s->data = ngx_pnalloc(pool, s->len + 1);
-    if (s->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (s->len) {
-        ngx_memcpy(s->data, text, s->len);
-    }
-
-    return NGX_OK;
-}
-
-
-/* NGX_OK: there is a row; NGX_DONE: there is none, or no more */
-
-static ngx_int_t
+ngx_int_t
 ngx_http_inverting_db_step(ngx_http_inverting_db_t *db,
     sqlite3_stmt *statement)
 {
@@ -741,26 +658,4 @@ ngx_http_inverting_db_exec(ngx_http_inverting_db_t *db, ngx_uint_t n)
     }
 
     return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_inverting_db_invalid(ngx_http_inverting_db_t *db, ngx_str_t *id,
-    char *what)
-{
-    char  text[sizeof(" (backend \"\")") + 64
-               + NGX_HTTP_INVERTING_BACKEND_ID_LEN];
-
-    /* whatever else may be in a damaged file */
-
-    (void) ngx_snprintf((u_char *) text, sizeof(text),
-                        "%s (backend \"%*s\")%Z", what,
-                        ngx_min(id->len, NGX_HTTP_INVERTING_BACKEND_ID_LEN),
-                        id->data);
-
-    text[sizeof(text) - 1] = '\0';
-
-    ngx_http_inverting_db_error(db, text);
-
-    return NGX_ERROR;
 }

@@ -21,7 +21,8 @@
  *     changes  (number, backend): the last ones, for those who have missed any
  *
  * Functions here block: they are for a thread, and for the master process
- * before it forks; a handle must not cross a fork.  They touch no zone.
+ * before it forks; a handle must not cross a fork.  Of the zone they only read
+ * up to which change it has got, and of which file.
  * Errors are texts of at most NGX_HTTP_INVERTING_DB_ERROR bytes with the zero
  * byte, which name the file.
  */
@@ -41,6 +42,7 @@ typedef enum {
     NGX_HTTP_INVERTING_DB_RANGE,
     NGX_HTTP_INVERTING_DB_CHANGE,
     NGX_HTTP_INVERTING_DB_CHANGES,
+    NGX_HTTP_INVERTING_DB_CHANGED,
     NGX_HTTP_INVERTING_DB_PRUNE,
     NGX_HTTP_INVERTING_DB_IDS,
     NGX_HTTP_INVERTING_DB_GET,
@@ -59,6 +61,9 @@ typedef struct {
     ngx_str_t                       file;      /* a zero byte follows */
     u_char                         *error;
     sqlite3                        *handle;    /* NULL: not open */
+    uint64_t                        device;    /* of what is open */
+    uint64_t                        inode;
+    uint64_t                        wal;       /* the inode of its log */
     sqlite3_stmt    *statements[NGX_HTTP_INVERTING_DB_STATEMENTS];
 } ngx_http_inverting_db_t;
 
@@ -72,6 +77,7 @@ struct ngx_http_inverting_entry_s {
     ngx_http_inverting_record_t     record;    /* of an absent one the id */
     ngx_uint_t                      nkeys;
     ngx_http_inverting_key_t       *keys;
+    ngx_http_inverting_room_t      *room;      /* of the change, or NULL */
     unsigned                        present:1;
 };
 
@@ -85,7 +91,7 @@ struct ngx_http_inverting_op_s {
     ngx_http_inverting_change_t     change;
     void                          (*handler)(ngx_http_inverting_op_t *op);
     void                           *data;      /* NULL: nobody any more */
-    size_t                          reserved;  /* of the registry */
+    ngx_http_inverting_room_t      *room;      /* in the registry, or NULL */
 };
 
 
@@ -97,21 +103,27 @@ typedef struct {
     ngx_http_inverting_op_t       **last;
     ngx_uint_t                      nops;
 
-    uint64_t                        from;      /* the zone has these changes */
-    uint64_t                        to;        /* and these with the entries */
+    ngx_http_inverting_zone_sh_t   *sh;        /* applied, device, inode */
+    uint64_t                        from;      /* the zone had these changes */
+    uint64_t                        to;        /* has these with the entries */
     ngx_http_inverting_entry_t     *entries;
+    uint64_t                        device;    /* of the file */
+    uint64_t                        inode;
 
     ngx_int_t                       rc;
+    unsigned                        unsettled:1;
     u_char                          error[NGX_HTTP_INVERTING_DB_ERROR];
 } ngx_http_inverting_batch_t;
 
 
 /*
  * Makes the changes of the batch, one transaction, and reads what has changed
- * since batch->from; opens the file first, and makes it if there is none.  In
- * batch->rc: NGX_OK: everything is committed; NGX_AGAIN: the zone is far
- * behind, nothing was changed, some entries were read; NGX_ERROR: nothing was
- * changed.
+ * since the zone was last brought up to date.  The file is opened first, and
+ * made if the zone knows of none.  In batch->rc: NGX_OK: everything is
+ * committed; NGX_AGAIN: the zone is far behind, nothing was changed, some
+ * entries were read; NGX_ERROR: nothing was changed, but with
+ * batch->unsettled, what is left in SQLite's log could be taken for a commit
+ * after a restart, until there is another commit.
  */
 void ngx_http_inverting_db_run(ngx_http_inverting_db_t *db,
     ngx_http_inverting_batch_t *batch);
@@ -125,6 +137,10 @@ void ngx_http_inverting_db_close(ngx_http_inverting_db_t *db);
  */
 ngx_int_t ngx_http_inverting_db_open_read(ngx_http_inverting_db_t *db,
     ngx_uint_t all);
+
+/* what tells the file from all others: NGX_DECLINED: there is none */
+ngx_int_t ngx_http_inverting_db_stat(ngx_http_inverting_db_t *db,
+    uint64_t *device, uint64_t *inode);
 
 /* the number of the last change, 0: none */
 ngx_int_t ngx_http_inverting_db_number(ngx_http_inverting_db_t *db,

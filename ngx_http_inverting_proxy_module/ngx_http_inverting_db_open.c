@@ -23,12 +23,15 @@ static ngx_int_t ngx_http_inverting_db_fill(ngx_http_inverting_db_t *db,
     char *path);
 static ngx_int_t ngx_http_inverting_db_publish(ngx_http_inverting_db_t *db,
     u_char *path);
-static ngx_int_t ngx_http_inverting_db_exists(ngx_http_inverting_db_t *db,
-    off_t *wal);
+static ngx_int_t ngx_http_inverting_db_exists(ngx_http_inverting_db_t *db);
+static uint64_t ngx_http_inverting_db_wal(ngx_http_inverting_db_t *db,
+    off_t *size);
 static ngx_int_t ngx_http_inverting_db_open(ngx_http_inverting_db_t *db,
     char *path, int flags);
 static ngx_int_t ngx_http_inverting_db_check(ngx_http_inverting_db_t *db,
     ngx_uint_t all);
+static ngx_int_t ngx_http_inverting_db_check_pages(
+    ngx_http_inverting_db_t *db);
 static ngx_int_t ngx_http_inverting_db_pragma(ngx_http_inverting_db_t *db,
     char *sql, sqlite3_int64 *value);
 static int ngx_http_inverting_db_busy(void *data, int n);
@@ -64,24 +67,32 @@ static const char  ngx_http_inverting_db_schema[] =
 ngx_int_t
 ngx_http_inverting_db_open_write(ngx_http_inverting_db_t *db)
 {
-    off_t      wal;
     ngx_int_t  rc;
 
-    rc = ngx_http_inverting_db_exists(db, &wal);
+    rc = ngx_http_inverting_db_exists(db);
 
     if (rc == NGX_DECLINED) {
         rc = ngx_http_inverting_db_make(db);
     }
 
-    if (rc != NGX_OK
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* else SQLite makes a log that can't be written either */
+
+    if (access((char *) db->file.data, W_OK) == -1) {
+        ngx_http_inverting_db_system(db, "it can't be written: access()");
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_inverting_db_stat(db, &db->device, &db->inode) != NGX_OK
         || ngx_http_inverting_db_open(db, (char *) db->file.data,
                                       SQLITE_OPEN_READWRITE)
            != NGX_OK)
     {
         return NGX_ERROR;
     }
-
-    /* it may have been exchanged since the start */
 
     if (ngx_http_inverting_db_check(db, 0) != NGX_OK
         || ngx_http_inverting_db_pragma(db, "PRAGMA synchronous = FULL", NULL)
@@ -90,6 +101,8 @@ ngx_http_inverting_db_open_write(ngx_http_inverting_db_t *db)
         ngx_http_inverting_db_close(db);
         return NGX_ERROR;
     }
+
+    db->wal = ngx_http_inverting_db_wal(db, NULL);
 
     return NGX_OK;
 }
@@ -206,14 +219,14 @@ ngx_http_inverting_db_publish(ngx_http_inverting_db_t *db, u_char *path)
 ngx_int_t
 ngx_http_inverting_db_open_read(ngx_http_inverting_db_t *db, ngx_uint_t all)
 {
-    off_t       wal;
-    char       *uri;
-    size_t      i, n;
-    ngx_int_t   rc;
+    char        *uri;
+    size_t       i, n;
+    ngx_int_t    rc;
+    ngx_uint_t   wal;
 
     static char  digits[] = "0123456789abcdef";
 
-    rc = ngx_http_inverting_db_exists(db, &wal);
+    rc = ngx_http_inverting_db_exists(db);
 
     if (rc != NGX_OK) {
         return rc;
@@ -223,6 +236,8 @@ ngx_http_inverting_db_open_read(ngx_http_inverting_db_t *db, ngx_uint_t all)
      * Without a log there is nobody who writes, and nothing but the file is
      * needed: SQLite then makes no files of its own.
      */
+
+    wal = (ngx_http_inverting_db_wal(db, NULL) != 0);
 
     uri = ngx_alloc(sizeof("file:?immutable=1") + 3 * db->file.len,
                     ngx_cycle->log);
@@ -259,28 +274,13 @@ ngx_http_inverting_db_open_read(ngx_http_inverting_db_t *db, ngx_uint_t all)
 }
 
 
-/* NGX_DECLINED: it does not; "wal": the size of the log beside it */
+/* NGX_DECLINED: it does not */
 
 static ngx_int_t
-ngx_http_inverting_db_exists(ngx_http_inverting_db_t *db, off_t *wal)
+ngx_http_inverting_db_exists(ngx_http_inverting_db_t *db)
 {
-    int              rc;
-    u_char          *path;
+    off_t            size;
     ngx_file_info_t  fi;
-
-    path = ngx_alloc(db->file.len + sizeof("-wal"), ngx_cycle->log);
-    if (path == NULL) {
-        ngx_http_inverting_db_error(db, "there is no memory");
-        return NGX_ERROR;
-    }
-
-    ngx_sprintf(path, "%V-wal%Z", &db->file);
-
-    rc = ngx_file_info(path, &fi);
-
-    ngx_free(path);
-
-    *wal = (rc == NGX_FILE_ERROR) ? 0 : ngx_file_size(&fi);
 
     if (ngx_file_info(db->file.data, &fi) != NGX_FILE_ERROR) {
 
@@ -312,13 +312,73 @@ ngx_http_inverting_db_exists(ngx_http_inverting_db_t *db, off_t *wal)
         return NGX_ERROR;
     }
 
-    if (*wal) {
+    /* an empty one is left by whoever was killed before any change */
+
+    if (ngx_http_inverting_db_wal(db, &size) && size) {
         ngx_http_inverting_db_error(db, "it is gone, but its \"-wal\" is "
                                     "there: put it back, or remove both");
         return NGX_ERROR;
     }
 
     return NGX_DECLINED;
+}
+
+
+/* the inode of the log beside it, and its size if wanted; 0: there is none */
+
+static uint64_t
+ngx_http_inverting_db_wal(ngx_http_inverting_db_t *db, off_t *size)
+{
+    ngx_int_t         rc;
+    u_char           *path;
+    ngx_file_info_t   fi;
+
+    path = ngx_alloc(db->file.len + sizeof("-wal"), ngx_cycle->log);
+    if (path == NULL) {
+        return 0;
+    }
+
+    ngx_sprintf(path, "%V-wal%Z", &db->file);
+
+    rc = ngx_file_info(path, &fi);
+
+    ngx_free(path);
+
+    if (rc == NGX_FILE_ERROR) {
+        return 0;
+    }
+
+    if (size) {
+        *size = ngx_file_size(&fi);
+    }
+
+    return fi.st_ino;
+}
+
+
+ngx_int_t
+ngx_http_inverting_db_stat(ngx_http_inverting_db_t *db, uint64_t *device,
+    uint64_t *inode)
+{
+    ngx_file_info_t  fi;
+
+    *device = 0;
+    *inode = 0;
+
+    if (ngx_file_info(db->file.data, &fi) == NGX_FILE_ERROR) {
+
+        if (ngx_errno == NGX_ENOENT) {
+            return NGX_DECLINED;
+        }
+
+        ngx_http_inverting_db_system(db, "it can't be read: stat()");
+        return NGX_ERROR;
+    }
+
+    *device = fi.st_dev;
+    *inode = fi.st_ino;
+
+    return NGX_OK;
 }
 
 
@@ -345,9 +405,7 @@ ngx_http_inverting_db_open(ngx_http_inverting_db_t *db, char *path, int flags)
 static ngx_int_t
 ngx_http_inverting_db_check(ngx_http_inverting_db_t *db, ngx_uint_t all)
 {
-    int             rc;
-    sqlite3_stmt   *statement;
-    sqlite3_int64   application, version;
+    sqlite3_int64  application, version;
 
     if (ngx_http_inverting_db_pragma(db, "PRAGMA application_id",
                                      &application)
@@ -371,9 +429,15 @@ ngx_http_inverting_db_check(ngx_http_inverting_db_t *db, ngx_uint_t all)
         return NGX_ERROR;
     }
 
-    if (!all) {
-        return NGX_OK;
-    }
+    return all ? ngx_http_inverting_db_check_pages(db) : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_inverting_db_check_pages(ngx_http_inverting_db_t *db)
+{
+    int            rc;
+    sqlite3_stmt  *statement;
 
     if (sqlite3_prepare_v2(db->handle, "PRAGMA quick_check(1)", -1, &statement,
                            NULL)
@@ -442,7 +506,22 @@ ngx_http_inverting_db_pragma(ngx_http_inverting_db_t *db, char *sql,
 void
 ngx_http_inverting_db_close(ngx_http_inverting_db_t *db)
 {
+    uint64_t    wal;
     ngx_uint_t  i;
+
+    /* whoever is the last one deletes the log, by its name */
+
+    if (db->handle && db->wal) {
+        wal = ngx_http_inverting_db_wal(db, NULL);
+
+        if (wal && wal != db->wal) {
+            (void) sqlite3_db_config(db->handle,
+                                     SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1,
+                                     NULL);
+        }
+    }
+
+    db->wal = 0;
 
     for (i = 0; i < NGX_HTTP_INVERTING_DB_STATEMENTS; i++) {
         (void) sqlite3_finalize(db->statements[i]);
@@ -472,27 +551,35 @@ ngx_http_inverting_db_busy(void *data, int n)
 void
 ngx_http_inverting_db_error(ngx_http_inverting_db_t *db, char *text)
 {
-    int  code;
+    char  *advice;
 
     if (db->error == NULL) {
         return;
     }
 
-    if (text) {
-        ngx_snprintf(db->error, NGX_HTTP_INVERTING_DB_ERROR - 1,
-                     "state file \"%V\": %s%Z", &db->file, text);
+    advice = "";
 
-    } else {
-        code = sqlite3_errcode(db->handle) & 0xff;
+    if (text == NULL) {
+        text = (char *) sqlite3_errmsg(db->handle);
 
-        ngx_snprintf(db->error, NGX_HTTP_INVERTING_DB_ERROR - 1,
-                     "state file \"%V\": %s%s%Z", &db->file,
-                     sqlite3_errmsg(db->handle),
-                     (code == SQLITE_NOTADB || code == SQLITE_CORRUPT)
-                     ? ": restore it from a backup, or remove it with its "
-                       "\"-wal\" and \"-shm\" to begin with none"
-                     : "");
+        switch (sqlite3_errcode(db->handle) & 0xff) {
+
+        case SQLITE_NOTADB:
+        case SQLITE_CORRUPT:
+            advice = ": restore it from a backup, or remove it with its "
+                     "\"-wal\" and \"-shm\" to begin with none";
+            break;
+
+        case SQLITE_READONLY:
+        case SQLITE_CANTOPEN:
+            advice = ": it and its folder must be writable for nginx's "
+                     "\"user\"";
+            break;
+        }
     }
+
+    ngx_snprintf(db->error, NGX_HTTP_INVERTING_DB_ERROR - 1,
+                 "state file \"%V\": %s%s%Z", &db->file, text, advice);
 
     db->error[NGX_HTTP_INVERTING_DB_ERROR - 1] = '\0';
 }

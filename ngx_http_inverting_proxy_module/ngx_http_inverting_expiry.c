@@ -25,19 +25,25 @@ typedef struct {
 
 static ngx_uint_t ngx_http_inverting_expired_locked(
     ngx_http_inverting_zone_t *zone, ngx_http_inverting_backend_t *backend);
-static void ngx_http_inverting_expire_id(ngx_http_inverting_zone_t *zone,
+static ngx_int_t ngx_http_inverting_expire_id(
+    ngx_http_inverting_zone_t *zone, ngx_str_t *id, uint64_t applied);
+static void ngx_http_inverting_expire_handler(ngx_http_inverting_op_t *op);
+static void ngx_http_inverting_expire_log(ngx_http_inverting_zone_t *zone,
     ngx_str_t *id);
 
 
 void
 ngx_http_inverting_expire(ngx_http_inverting_zone_t *zone)
 {
+    uint64_t                       applied;
     ngx_str_t                      id;
     ngx_uint_t                     i, n;
     ngx_http_inverting_backend_t  *backend;
     ngx_http_inverting_expired_t   expired[NGX_HTTP_INVERTING_EXPIRE_DELETE];
 
-    if (ngx_exiting) {
+    /* what was looked at is to be gone first */
+
+    if (ngx_exiting || zone->expiring) {
         return;
     }
 
@@ -52,6 +58,8 @@ ngx_http_inverting_expire(ngx_http_inverting_zone_t *zone)
     n = 0;
 
     ngx_http_inverting_lock(zone);
+
+    applied = zone->sh->applied;
 
     for (i = 0; i < NGX_HTTP_INVERTING_EXPIRE_LOOK; i++) {
 
@@ -83,7 +91,9 @@ ngx_http_inverting_expire(ngx_http_inverting_zone_t *zone)
         id.len = expired[i].len;
         id.data = expired[i].data;
 
-        ngx_http_inverting_expire_id(zone, &id);
+        if (ngx_http_inverting_expire_id(zone, &id, applied) != NGX_OK) {
+            break;
+        }
     }
 }
 
@@ -111,40 +121,82 @@ ngx_http_inverting_expired_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
-static void
-ngx_http_inverting_expire_id(ngx_http_inverting_zone_t *zone, ngx_str_t *id)
+/* NGX_ERROR: better later */
+
+static ngx_int_t
+ngx_http_inverting_expire_id(ngx_http_inverting_zone_t *zone, ngx_str_t *id,
+    uint64_t applied)
 {
     ngx_http_inverting_change_t    change;
     ngx_http_inverting_backend_t  *backend;
 
     ngx_memzero(&change, sizeof(ngx_http_inverting_change_t));
 
-    change.type = NGX_HTTP_INVERTING_DELETE;
     change.record.id = *id;
-    change.result = NGX_HTTP_INVERTING_UNCHANGED;
 
     if (zone->state) {
-        (void) ngx_http_inverting_state_submit(zone, &change, NULL, NULL, 0);
 
-    } else {
-        ngx_http_inverting_lock(zone);
+        /* not one that somebody has created anew meanwhile */
 
-        backend = ngx_http_inverting_registry_find_locked(zone, id);
+        change.type = NGX_HTTP_INVERTING_EXPIRE;
+        change.since = applied;
 
-        /* an agent may have come meanwhile, or another worker been here */
-
-        if (backend && ngx_http_inverting_expired_locked(zone, backend)) {
-            ngx_http_inverting_change_locked(zone, &change);
+        if (ngx_http_inverting_state_submit(zone, &change,
+                                            ngx_http_inverting_expire_handler,
+                                            zone, NULL)
+            == NULL)
+        {
+            return NGX_ERROR;
         }
 
-        ngx_http_inverting_unlock(zone);
+        zone->expiring++;
 
-        if (change.result != NGX_HTTP_INVERTING_CHANGED) {
-            return;
-        }
+        return NGX_OK;
     }
 
+    change.type = NGX_HTTP_INVERTING_DELETE;
+    change.result = NGX_HTTP_INVERTING_UNCHANGED;
+
+    ngx_http_inverting_lock(zone);
+
+    backend = ngx_http_inverting_registry_find_locked(zone, id);
+
+    /* an agent may have come meanwhile, or another worker been here */
+
+    if (backend && ngx_http_inverting_expired_locked(zone, backend)) {
+        ngx_http_inverting_change_locked(zone, &change);
+    }
+
+    ngx_http_inverting_unlock(zone);
+
+    if (change.result == NGX_HTTP_INVERTING_CHANGED) {
+        ngx_http_inverting_expire_log(zone, id);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_inverting_expire_handler(ngx_http_inverting_op_t *op)
+{
+    ngx_http_inverting_zone_t  *zone;
+
+    zone = op->data;
+
+    zone->expiring--;
+
+    if (op->change.result == NGX_HTTP_INVERTING_CHANGED) {
+        ngx_http_inverting_expire_log(zone, &op->change.record.id);
+    }
+}
+
+
+static void
+ngx_http_inverting_expire_log(ngx_http_inverting_zone_t *zone, ngx_str_t *id)
+{
     ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
-                  "backend \"%V\" of zone \"%V\" expires: its agent has not "
-                  "been seen for %T seconds", id, &zone->name, zone->expiry);
+                  "backend \"%V\" of zone \"%V\" expires: its agent has "
+                  "not been seen for %T seconds",
+                  id, &zone->name, zone->expiry);
 }

@@ -11,7 +11,7 @@
 #include <openssl/crypto.h>
 
 #include "ngx_http_inverting_keys.h"
-#include "ngx_http_inverting_store.h"
+#include "ngx_http_inverting_rooms.h"
 #include "ngx_http_inverting_exchange.h"
 
 
@@ -88,7 +88,8 @@ ngx_http_inverting_key_lookup(ngx_http_inverting_registry_sh_t *sh,
 
 ngx_int_t
 ngx_http_inverting_key_add_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *key)
+    ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *key,
+    ngx_http_inverting_room_t *room)
 {
     ngx_uint_t                         n;
     ngx_http_inverting_stored_key_t   *stored;
@@ -118,7 +119,7 @@ ngx_http_inverting_key_add_locked(ngx_http_inverting_zone_t *zone,
         return NGX_BUSY;
     }
 
-    stored = ngx_http_inverting_units_alloc(&sh->units,
+    stored = ngx_http_inverting_room_alloc_locked(sh, room, &backend->id,
                                             ngx_http_inverting_key_size(key));
     if (stored == NULL) {
         return NGX_ERROR;
@@ -211,18 +212,22 @@ ngx_http_inverting_key_remove(ngx_http_inverting_zone_t *zone,
 }
 
 
-size_t
-ngx_http_inverting_key_room(ngx_http_inverting_key_t *key)
+ngx_http_inverting_room_t *
+ngx_http_inverting_key_room_locked(ngx_http_inverting_zone_t *zone,
+    ngx_str_t *backend, ngx_http_inverting_key_t *key)
 {
-    return ngx_align(ngx_http_inverting_key_size(key),
-                     NGX_HTTP_INVERTING_UNIT);
+    size_t  size;
+
+    size = ngx_http_inverting_key_size(key);
+
+    return ngx_http_inverting_room_make_locked(zone, backend, &size, 1);
 }
 
 
 ngx_int_t
 ngx_http_inverting_keys_set_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *keys,
-    ngx_uint_t n)
+    ngx_uint_t n, ngx_http_inverting_room_t *room)
 {
     ngx_int_t                          rc;
     ngx_uint_t                         i;
@@ -253,7 +258,7 @@ ngx_http_inverting_keys_set_locked(ngx_http_inverting_zone_t *zone,
 
     for (i = 0; i < n; i++) {
 
-        if (ngx_http_inverting_key_add_locked(zone, backend, &keys[i])
+        if (ngx_http_inverting_key_add_locked(zone, backend, &keys[i], room)
             != NGX_OK)
         {
             rc = NGX_ERROR;
@@ -316,7 +321,8 @@ ngx_http_inverting_keys_configure_locked(ngx_http_inverting_zone_t *zone,
         /* NULL: there was no room for it, which was logged */
 
         if (backend
-            && ngx_http_inverting_key_add_locked(zone, backend, &keys[i].key)
+            && ngx_http_inverting_key_add_locked(zone, backend, &keys[i].key,
+                                                 NULL)
                != NGX_OK)
         {
             ngx_log_error(NGX_LOG_ERR, log, 0,

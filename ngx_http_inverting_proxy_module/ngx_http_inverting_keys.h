@@ -104,10 +104,12 @@ ngx_http_inverting_stored_key_t *ngx_http_inverting_key_find_locked(
 /*
  * NGX_OK, also when the backend has it already; NGX_BUSY: the backend has too
  * many; NGX_DECLINED: there is another one with this hash or, of this backend,
- * with this id; NGX_ERROR: the registry is full.
+ * with this id; NGX_ERROR: the registry is full, which it can't be where there
+ * is a room for this key; "room" may be NULL or any.
  */
 ngx_int_t ngx_http_inverting_key_add_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *key);
+    ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *key,
+    ngx_http_inverting_room_t *room);
 
 /*
  * Revokes it, and ends what agents have got by it: NGX_OK, or NGX_DONE: there
@@ -116,13 +118,15 @@ ngx_int_t ngx_http_inverting_key_add_locked(ngx_http_inverting_zone_t *zone,
 ngx_int_t ngx_http_inverting_key_delete_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, uint64_t id);
 
-/* what it takes of the registry */
-size_t ngx_http_inverting_key_room(ngx_http_inverting_key_t *key);
+/* a room in which this key can be added; NULL: the registry is full */
+ngx_http_inverting_room_t *ngx_http_inverting_key_room_locked(
+    ngx_http_inverting_zone_t *zone, ngx_str_t *backend,
+    ngx_http_inverting_key_t *key);
 
 /* makes these the keys of the backend: NGX_OK, NGX_ERROR: not all have room */
 ngx_int_t ngx_http_inverting_keys_set_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, ngx_http_inverting_key_t *keys,
-    ngx_uint_t n);
+    ngx_uint_t n, ngx_http_inverting_room_t *room);
 
 /* makes the keys of static backends those of this configuration */
 void ngx_http_inverting_keys_configure_locked(ngx_http_inverting_zone_t *zone,

@@ -733,12 +733,10 @@ static ngx_int_t
 ngx_http_inverting_init_zone(ngx_http_inverting_zone_t *zone,
     ngx_cycle_t *cycle, uint64_t generation)
 {
-    ngx_str_t                    *id;
-    ngx_uint_t                    i;
-    ngx_array_t                   gone;
-    ngx_http_inverting_change_t   change;
+    ngx_array_t  *stale;
 
-    if (ngx_array_init(&gone, cycle->pool, 4, sizeof(ngx_str_t)) != NGX_OK) {
+    stale = ngx_array_create(cycle->pool, 4, sizeof(ngx_str_t));
+    if (stale == NULL) {
         return NGX_ERROR;
     }
 
@@ -747,7 +745,7 @@ ngx_http_inverting_init_zone(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_lock(zone);
 
     if (zone->sh->conf_generation != generation) {
-        ngx_http_inverting_registry_configure_locked(zone, &gone, cycle->log);
+        ngx_http_inverting_registry_configure_locked(zone, stale, cycle->log);
         zone->sh->conf_generation = generation;
     }
 
@@ -757,24 +755,9 @@ ngx_http_inverting_init_zone(ngx_http_inverting_zone_t *zone,
         return NGX_OK;
     }
 
-    if (ngx_http_inverting_state_init_process(zone, cycle) != NGX_OK) {
-        return NGX_ERROR;
-    }
+    /* what static backends have stood before is in force again */
 
-    /* what they have stood before is in force again */
-
-    ngx_memzero(&change, sizeof(ngx_http_inverting_change_t));
-    change.type = NGX_HTTP_INVERTING_REFRESH;
-
-    id = gone.elts;
-
-    for (i = 0; i < gone.nelts; i++) {
-        change.record.id = id[i];
-
-        (void) ngx_http_inverting_state_submit(zone, &change, NULL, NULL, 0);
-    }
-
-    return NGX_OK;
+    return ngx_http_inverting_state_init_process(zone, cycle, stale);
 }
 
 

@@ -10,6 +10,7 @@
 
 #include "ngx_http_inverting_exchange.h"
 #include "ngx_http_inverting_queue.h"
+#include "ngx_http_inverting_rooms.h"
 #include "ngx_http_inverting_worker.h"
 
 
@@ -130,7 +131,11 @@ ngx_http_inverting_slot_recover_locked(ngx_http_inverting_zone_t *zone,
 
     ngx_http_inverting_cache_recover_locked(zone, slot);
 
-    zone->slots[slot].reserved = 0;
+    /* what they are for may have been committed */
+
+    if (ngx_http_inverting_rooms_orphan_locked(zone, slot)) {
+        zone->sh->unsettled = 1;
+    }
 }
 
 

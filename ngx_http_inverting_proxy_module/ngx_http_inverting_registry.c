@@ -10,10 +10,7 @@
 #include "ngx_http_inverting_store.h"
 #include "ngx_http_inverting_exchange.h"
 #include "ngx_http_inverting_keys.h"
-
-
-/* this part of the registry is not given to changes of a state */
-#define NGX_HTTP_INVERTING_SPARE  32
+#include "ngx_http_inverting_rooms.h"
 
 
 static ngx_uint_t ngx_http_inverting_record_equal(
@@ -21,9 +18,11 @@ static ngx_uint_t ngx_http_inverting_record_equal(
 static size_t ngx_http_inverting_block_size(
     ngx_http_inverting_record_t *record);
 static ngx_http_inverting_block_t *ngx_http_inverting_block_make(
-    ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_record_t *record);
+    ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_record_t *record,
+    ngx_http_inverting_room_t *room);
 static ngx_http_inverting_backend_t *ngx_http_inverting_backend_make(
-    ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_block_t *block);
+    ngx_http_inverting_registry_sh_t *sh, ngx_http_inverting_block_t *block,
+    ngx_http_inverting_room_t *room);
 static void ngx_http_inverting_backend_reset(
     ngx_http_inverting_backend_t *backend);
 static void ngx_http_inverting_backend_link(
@@ -189,7 +188,7 @@ ngx_http_inverting_registry_allowed(ngx_http_inverting_backend_t *backend,
 
 ngx_int_t
 ngx_http_inverting_registry_set_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_record_t *record)
+    ngx_http_inverting_record_t *record, ngx_http_inverting_room_t *room)
 {
     ngx_http_inverting_block_t        *block, *old;
     ngx_http_inverting_backend_t      *backend;
@@ -204,18 +203,21 @@ ngx_http_inverting_registry_set_locked(ngx_http_inverting_zone_t *zone,
             return NGX_DECLINED;
         }
 
+        /* whoever says so once more expects its agent from now on */
+        backend->created = ngx_time();
+
         if (ngx_http_inverting_record_equal(backend->record, record)) {
             return NGX_OK;
         }
     }
 
-    block = ngx_http_inverting_block_make(sh, record);
+    block = ngx_http_inverting_block_make(sh, record, room);
     if (block == NULL) {
         return NGX_ERROR;
     }
 
     if (backend == NULL) {
-        backend = ngx_http_inverting_backend_make(sh, block);
+        backend = ngx_http_inverting_backend_make(sh, block, room);
 
         if (backend == NULL) {
             ngx_http_inverting_units_free(&sh->units, block, block->size);
@@ -313,7 +315,7 @@ ngx_http_inverting_block_size(ngx_http_inverting_record_t *record)
 
 static ngx_http_inverting_block_t *
 ngx_http_inverting_block_make(ngx_http_inverting_registry_sh_t *sh,
-    ngx_http_inverting_record_t *record)
+    ngx_http_inverting_record_t *record, ngx_http_inverting_room_t *room)
 {
     size_t                        size;
     u_char                       *p;
@@ -325,7 +327,7 @@ ngx_http_inverting_block_make(ngx_http_inverting_registry_sh_t *sh,
 
     size = ngx_http_inverting_block_size(record);
 
-    block = ngx_http_inverting_units_alloc(&sh->units, size);
+    block = ngx_http_inverting_room_alloc_locked(sh, room, &record->id, size);
     if (block == NULL) {
         return NULL;
     }
@@ -361,14 +363,14 @@ ngx_http_inverting_block_make(ngx_http_inverting_registry_sh_t *sh,
 
 static ngx_http_inverting_backend_t *
 ngx_http_inverting_backend_make(ngx_http_inverting_registry_sh_t *sh,
-    ngx_http_inverting_block_t *block)
+    ngx_http_inverting_block_t *block, ngx_http_inverting_room_t *room)
 {
     ngx_str_t                     *id;
     ngx_http_inverting_backend_t  *backend;
 
     id = &block->record.id;
 
-    backend = ngx_http_inverting_units_alloc(&sh->units,
+    backend = ngx_http_inverting_room_alloc_locked(sh, room, id,
                              sizeof(ngx_http_inverting_backend_t) + id->len);
     if (backend == NULL) {
         return NULL;
@@ -553,48 +555,18 @@ ngx_http_inverting_registry_space_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
-size_t
-ngx_http_inverting_registry_size(ngx_http_inverting_record_t *record)
+ngx_http_inverting_room_t *
+ngx_http_inverting_registry_room_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_record_t *record)
 {
-    return ngx_align(ngx_http_inverting_block_size(record),
-                     NGX_HTTP_INVERTING_UNIT)
-           + ngx_align(sizeof(ngx_http_inverting_backend_t) + record->id.len,
-                       NGX_HTTP_INVERTING_UNIT);
-}
+    size_t  sizes[2];
 
+    /* also of a backend that is there, for it may be deleted before */
 
-ngx_int_t
-ngx_http_inverting_registry_reserve_locked(ngx_http_inverting_zone_t *zone,
-    size_t size)
-{
-    size_t      total, used, reserved;
-    ngx_uint_t  i;
+    sizes[0] = ngx_http_inverting_block_size(record);
+    sizes[1] = sizeof(ngx_http_inverting_backend_t) + record->id.len;
 
-    ngx_http_inverting_registry_space_locked(zone, &total, &used);
-
-    reserved = size;
-
-    for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
-        reserved += zone->slots[i].reserved;
-    }
-
-    /* what is left may be in pieces, and so is not given away to the last */
-
-    if (total - used < reserved + total / NGX_HTTP_INVERTING_SPARE) {
-        return NGX_ERROR;
-    }
-
-    zone->slots[zone->slot].reserved += size;
-
-    return NGX_OK;
-}
-
-
-void
-ngx_http_inverting_registry_release_locked(ngx_http_inverting_zone_t *zone,
-    size_t size)
-{
-    zone->slots[zone->slot].reserved -= size;
+    return ngx_http_inverting_room_make_locked(zone, &record->id, sizes, 2);
 }
 
 
@@ -647,7 +619,7 @@ ngx_http_inverting_registry_configure_locked(ngx_http_inverting_zone_t *zone,
 
     for (i = 0; i < n; i++) {
 
-        if (ngx_http_inverting_registry_set_locked(zone, &records[i])
+        if (ngx_http_inverting_registry_set_locked(zone, &records[i], NULL)
             != NGX_OK)
         {
             ngx_log_error(NGX_LOG_ERR, log, 0,
@@ -709,6 +681,8 @@ ngx_http_inverting_registry_rebuild_locked(ngx_http_inverting_zone_t *zone)
 
         ngx_http_inverting_backend_link(sh, backend);
     }
+
+    ngx_http_inverting_rooms_rebuild_locked(sh);
 
     /* deleted ones are as they were left, even where they are free now */
 

@@ -103,11 +103,13 @@ ngx_uint_t ngx_http_inverting_registry_allowed(
 /*
  * Creates or replaces: NGX_OK; NGX_DECLINED: it is configured and may not be
  * changed by a record that is not; NGX_ERROR: the registry is full, and
- * unchanged.  A replaced backend keeps its agents and its transactions, unless
- * backend_user has changed: then they are ended.
+ * unchanged, which it can't be where there is a room for this record; "room"
+ * may be NULL or any.  A replaced backend keeps its agents and its
+ * transactions, unless backend_user has changed: then they are ended.
  */
 ngx_int_t ngx_http_inverting_registry_set_locked(
-    ngx_http_inverting_zone_t *zone, ngx_http_inverting_record_t *record);
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_record_t *record,
+    ngx_http_inverting_room_t *room);
 
 /* NGX_OK; NGX_DONE: there was none; NGX_DECLINED: it is configured */
 ngx_int_t ngx_http_inverting_registry_delete_locked(
@@ -144,17 +146,9 @@ ngx_uint_t ngx_http_inverting_registry_count_locked(
 void ngx_http_inverting_registry_configure_locked(
     ngx_http_inverting_zone_t *zone, ngx_array_t *gone, ngx_log_t *log);
 
-/* what a backend with this record takes of the registry */
-size_t ngx_http_inverting_registry_size(ngx_http_inverting_record_t *record);
-
-/*
- * Reserves room in the registry for a change that this worker will make; it is
- * given back with the worker's slot if it dies.  NGX_ERROR: there is none.
- */
-ngx_int_t ngx_http_inverting_registry_reserve_locked(
-    ngx_http_inverting_zone_t *zone, size_t size);
-void ngx_http_inverting_registry_release_locked(
-    ngx_http_inverting_zone_t *zone, size_t size);
+/* a room in which this record can be set; NULL: the registry is full */
+ngx_http_inverting_room_t *ngx_http_inverting_registry_room_locked(
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_record_t *record);
 
 /* the bytes that the registry may take for its backends, and has taken */
 void ngx_http_inverting_registry_space_locked(ngx_http_inverting_zone_t *zone,

@@ -9,6 +9,7 @@
 #include <ngx_event.h>
 #include <ngx_thread_pool.h>
 
+#include "ngx_http_inverting_rooms.h"
 #include "ngx_http_inverting_state.h"
 #include "ngx_http_inverting_worker.h"
 
@@ -16,6 +17,9 @@
 /* changes in one commit, and those that may wait for the next ones */
 #define NGX_HTTP_INVERTING_STATE_BATCH  256
 #define NGX_HTTP_INVERTING_STATE_MAX    8192
+
+/* backends that are read again at a time */
+#define NGX_HTTP_INVERTING_STATE_STALE  256
 
 #define NGX_HTTP_INVERTING_STATE_POOL   4096
 
@@ -32,7 +36,14 @@ struct ngx_http_inverting_state_s {
     ngx_queue_t                     waiting;   /* more batches */
     ngx_uint_t                      nwaiting;  /* changes in them */
 
+    /* see refresh() */
+    ngx_array_t                    *stale;     /* ids, the last ones first */
+    ngx_uint_t                      nrefresh;  /* REFRESHs under way */
+    ngx_uint_t                      refreshed; /* ids among them */
+
     unsigned                        failed:1;  /* and said so */
+    unsigned                        settling:1;
+    unsigned                        refresh_failed:1;
 };
 
 
@@ -44,13 +55,18 @@ typedef struct {
 
 static ngx_http_inverting_batch_t *ngx_http_inverting_state_batch(
     ngx_http_inverting_state_t *state);
-static ngx_int_t ngx_http_inverting_state_copy(ngx_pool_t *pool,
-    ngx_http_inverting_change_t *to, ngx_http_inverting_change_t *from);
-static ngx_int_t ngx_http_inverting_state_copy_str(ngx_pool_t *pool,
-    ngx_str_t *s);
+static void ngx_http_inverting_state_refresh(
+    ngx_http_inverting_state_t *state);
+static void ngx_http_inverting_state_refresh_id(
+    ngx_http_inverting_state_t *state, ngx_str_t *id);
+static void ngx_http_inverting_state_refreshed(ngx_http_inverting_op_t *op);
+static void ngx_http_inverting_state_refresh_done(
+    ngx_http_inverting_state_t *state);
 static void ngx_http_inverting_state_start(ngx_http_inverting_state_t *state);
 static void ngx_http_inverting_state_thread(void *data, ngx_log_t *log);
 static void ngx_http_inverting_state_handler(ngx_event_t *ev);
+static void ngx_http_inverting_state_fail(ngx_http_inverting_state_t *state,
+    ngx_http_inverting_batch_t *batch);
 static void ngx_http_inverting_state_apply(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_batch_t *batch);
 static ngx_int_t ngx_http_inverting_state_apply_locked(
@@ -83,7 +99,11 @@ ngx_http_inverting_state_load(ngx_http_inverting_zone_t *zone, ngx_log_t *log)
         return NGX_ERROR;
     }
 
-    rc = ngx_http_inverting_db_open_read(&db, 1);
+    rc = ngx_http_inverting_db_stat(&db, &zone->sh->device,
+                                    &zone->sh->inode);
+    if (rc != NGX_ERROR) {
+        rc = ngx_http_inverting_db_open_read(&db, 1);
+    }
 
     if (rc == NGX_OK) {
 
@@ -131,8 +151,9 @@ ngx_int_t
 ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone, ngx_log_t *log)
 {
     u_char                    error[NGX_HTTP_INVERTING_DB_ERROR];
-    uint64_t                  number, applied;
+    uint64_t                  number, applied, device, inode, known;
     ngx_int_t                 rc;
+    ngx_uint_t                strange;
     ngx_http_inverting_db_t   db;
 
     ngx_memzero(&db, sizeof(ngx_http_inverting_db_t));
@@ -141,13 +162,26 @@ ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone, ngx_log_t *log)
     db.error = error;
 
     applied = zone->sh->applied;
+    known = __atomic_load_n(&zone->sh->inode, __ATOMIC_ACQUIRE);
     number = 0;
+    strange = 0;
 
-    rc = ngx_http_inverting_db_open_read(&db, 0);
+    rc = ngx_http_inverting_db_stat(&db, &device, &inode);
 
-    if (rc == NGX_OK) {
-        rc = ngx_http_inverting_db_number(&db, &number);
-        ngx_http_inverting_db_close(&db);
+    if (known && rc != NGX_ERROR
+        && (inode != known || device != zone->sh->device))
+    {
+        /* it is not opened: the log beside it may be another one's */
+
+        strange = 1;
+
+    } else if (rc == NGX_OK) {
+        rc = ngx_http_inverting_db_open_read(&db, 0);
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_inverting_db_number(&db, &number);
+            ngx_http_inverting_db_close(&db);
+        }
     }
 
     if (rc == NGX_ERROR) {
@@ -156,7 +190,7 @@ ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone, ngx_log_t *log)
         return NGX_ERROR;
     }
 
-    if (number < applied) {
+    if (number < applied || strange) {
         ngx_log_error(NGX_LOG_EMERG, log, 0,
                       "inverting_proxy_zone \"%V\": state file \"%V\" is not "
                       "the one that the zone was loaded from: put that back, "
@@ -220,7 +254,7 @@ ngx_http_inverting_state_init_module(ngx_http_inverting_zone_t *zone,
 
 ngx_int_t
 ngx_http_inverting_state_init_process(ngx_http_inverting_zone_t *zone,
-    ngx_cycle_t *cycle)
+    ngx_cycle_t *cycle, ngx_array_t *stale)
 {
     ngx_http_inverting_state_t  *state;
 
@@ -232,6 +266,7 @@ ngx_http_inverting_state_init_process(ngx_http_inverting_zone_t *zone,
     }
 
     state->zone = zone;
+    state->stale = stale;
     state->db.file = zone->file;
 
     ngx_queue_init(&state->waiting);
@@ -272,7 +307,8 @@ ngx_http_inverting_state_exit_process(ngx_http_inverting_zone_t *zone)
 ngx_http_inverting_op_t *
 ngx_http_inverting_state_submit(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_change_t *change,
-    void (*handler)(ngx_http_inverting_op_t *op), void *data, size_t reserved)
+    void (*handler)(ngx_http_inverting_op_t *op), void *data,
+    ngx_http_inverting_room_t *room)
 {
     ngx_queue_t                  *q;
     ngx_http_inverting_op_t      *op;
@@ -304,7 +340,7 @@ ngx_http_inverting_state_submit(ngx_http_inverting_zone_t *zone,
     op = ngx_pcalloc(batch->pool, sizeof(ngx_http_inverting_op_t));
 
     if (op == NULL
-        || ngx_http_inverting_state_copy(batch->pool, &op->change, change)
+        || ngx_http_inverting_change_copy(batch->pool, &op->change, change)
            != NGX_OK)
     {
         return NULL;
@@ -312,7 +348,7 @@ ngx_http_inverting_state_submit(ngx_http_inverting_zone_t *zone,
 
     op->handler = handler;
     op->data = data;
-    op->reserved = reserved;
+    op->room = room;
 
     *batch->last = op;
     batch->last = &op->next;
@@ -349,6 +385,7 @@ ngx_http_inverting_state_batch(ngx_http_inverting_state_t *state)
     }
 
     queued->batch.pool = pool;
+    queued->batch.sh = state->zone->sh;
     queued->batch.last = &queued->batch.ops;
 
     /* the analyzer loses sight of ngx_queue_init() on the way here */
@@ -359,104 +396,150 @@ ngx_http_inverting_state_batch(ngx_http_inverting_state_t *state)
 }
 
 
-static ngx_int_t
-ngx_http_inverting_state_copy(ngx_pool_t *pool,
-    ngx_http_inverting_change_t *to, ngx_http_inverting_change_t *from)
-{
-    ngx_str_t                    *prefixes;
-    ngx_uint_t                    i;
-    ngx_http_inverting_record_t  *record;
-
-    *to = *from;
-
-    record = &to->record;
-
-    if (ngx_http_inverting_state_copy_str(pool, &record->id) != NGX_OK
-        || ngx_http_inverting_state_copy_str(pool, &record->end_user)
-           != NGX_OK
-        || ngx_http_inverting_state_copy_str(pool, &record->backend_user)
-           != NGX_OK
-        || ngx_http_inverting_state_copy_str(pool, &to->key.note) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    prefixes = ngx_palloc(pool, (record->nprefixes + 1) * sizeof(ngx_str_t));
-    if (prefixes == NULL) {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; i < record->nprefixes; i++) {
-        prefixes[i] = record->prefixes[i];
-
-        if (ngx_http_inverting_state_copy_str(pool, &prefixes[i]) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    record->prefixes = prefixes;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_inverting_state_copy_str(ngx_pool_t *pool, ngx_str_t *s)
-{
-    u_char  *p;
-
-    p = ngx_pnalloc(pool, s->len + 1);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (s->len) {
-        ngx_memcpy(p, s->data, s->len);
-    }
-
-    s->data = p;
-
-    return NGX_OK;
-}
-
-
 void
 ngx_http_inverting_state_rescan(ngx_http_inverting_zone_t *zone)
 {
-    ngx_uint_t                    unsettled;
-    ngx_http_inverting_state_t   *state;
-    ngx_http_inverting_change_t   change;
+    ngx_http_inverting_state_t  *state;
 
     state = zone->state;
 
-    if (state->running) {
-        return;
-    }
+    ngx_http_inverting_state_refresh(state);
 
-    if (zone->sh->unsettled && !ngx_exiting) {
-
-        ngx_http_inverting_lock(zone);
-
-        unsettled = zone->sh->unsettled;
-        zone->sh->unsettled = 0;
-
-        ngx_http_inverting_unlock(zone);
-
-        if (unsettled) {
-            ngx_memzero(&change, sizeof(ngx_http_inverting_change_t));
-            change.type = NGX_HTTP_INVERTING_REFRESH;
-
-            (void) ngx_http_inverting_state_submit(zone, &change, NULL, NULL,
-                                                   0);
-            return;
-        }
-    }
-
-    if (ngx_queue_empty(&state->waiting) && !ngx_exiting) {
+    if (state->running == NULL && ngx_queue_empty(&state->waiting)) {
         (void) ngx_http_inverting_state_batch(state);
     }
 
     ngx_http_inverting_state_start(state);
+}
+
+
+/* commits of ours that change nothing: see rescan(), and "stale" */
+
+static void
+ngx_http_inverting_state_refresh(ngx_http_inverting_state_t *state)
+{
+    ngx_str_t                  *id, none;
+    ngx_uint_t                  n;
+    ngx_http_inverting_zone_t  *zone;
+
+    if (state->nrefresh || ngx_exiting) {
+        return;
+    }
+
+    zone = state->zone;
+
+    if (zone->sh->unsettled) {
+
+        ngx_http_inverting_lock(zone);
+
+        if (zone->sh->unsettled) {
+            zone->sh->unsettled = 0;
+            state->settling = 1;
+
+            ngx_http_inverting_rooms_adopt_locked(zone);
+        }
+
+        ngx_http_inverting_unlock(zone);
+    }
+
+    n = ngx_min(state->stale->nelts, NGX_HTTP_INVERTING_STATE_STALE);
+
+    if (!state->settling && n == 0) {
+        return;
+    }
+
+    state->refreshed = n;
+    state->refresh_failed = 0;
+
+    /* not to be finished before all are under way */
+    state->nrefresh = 1;
+
+    if (state->settling) {
+        ngx_str_null(&none);
+        ngx_http_inverting_state_refresh_id(state, &none);
+    }
+
+    id = state->stale->elts;
+    id += state->stale->nelts;
+
+    while (n--) {
+        ngx_http_inverting_state_refresh_id(state, --id);
+    }
+
+    ngx_http_inverting_state_refresh_done(state);
+}
+
+
+static void
+ngx_http_inverting_state_refresh_id(ngx_http_inverting_state_t *state,
+    ngx_str_t *id)
+{
+    ngx_http_inverting_change_t  change;
+
+    ngx_memzero(&change, sizeof(ngx_http_inverting_change_t));
+
+    change.type = NGX_HTTP_INVERTING_REFRESH;
+    change.record.id = *id;
+
+    if (ngx_http_inverting_state_submit(state->zone, &change,
+                                        ngx_http_inverting_state_refreshed,
+                                        state, NULL)
+        == NULL)
+    {
+        state->refresh_failed = 1;
+        return;
+    }
+
+    state->nrefresh++;
+}
+
+
+static void
+ngx_http_inverting_state_refreshed(ngx_http_inverting_op_t *op)
+{
+    ngx_http_inverting_state_t  *state;
+
+    state = op->data;
+
+    if (op->change.result == NGX_HTTP_INVERTING_FAILED) {
+        state->refresh_failed = 1;
+    }
+
+    ngx_http_inverting_state_refresh_done(state);
+}
+
+
+/* what has failed is done again in the next rescan */
+
+static void
+ngx_http_inverting_state_refresh_done(ngx_http_inverting_state_t *state)
+{
+    ngx_http_inverting_zone_t  *zone;
+
+    if (--state->nrefresh) {
+        return;
+    }
+
+    zone = state->zone;
+
+    if (state->settling) {
+
+        ngx_http_inverting_lock(zone);
+
+        ngx_http_inverting_rooms_settle_locked(zone, !state->refresh_failed);
+
+        if (state->refresh_failed) {
+            zone->sh->unsettled = 1;
+        }
+
+        ngx_http_inverting_unlock(zone);
+
+        state->settling = 0;
+    }
+
+    if (!state->refresh_failed) {
+        state->stale->nelts -= state->refreshed;
+    }
 }
 
 
@@ -476,8 +559,6 @@ ngx_http_inverting_state_start(ngx_http_inverting_state_t *state)
     queued = ngx_queue_data(q, ngx_http_inverting_queued_t, queue);
 
     state->running = &queued->batch;
-    state->running->from = __atomic_load_n(&state->zone->sh->applied,
-                                           __ATOMIC_ACQUIRE);
 
     if (ngx_thread_task_post(state->thread_pool, state->task) != NGX_OK) {
 
@@ -504,7 +585,6 @@ static void
 ngx_http_inverting_state_handler(ngx_event_t *ev)
 {
     ngx_queue_t                 *q;
-    ngx_http_inverting_op_t     *op;
     ngx_http_inverting_batch_t  *batch;
     ngx_http_inverting_state_t  *state;
 
@@ -512,16 +592,7 @@ ngx_http_inverting_state_handler(ngx_event_t *ev)
     batch = state->running;
 
     if (batch->rc == NGX_ERROR) {
-
-        if (batch->ops || !state->failed) {
-            ngx_log_error(NGX_LOG_ERR, ev->log, 0,
-                          "inverting_proxy_zone \"%V\": %s",
-                          &state->zone->name, batch->error);
-        }
-
-        for (op = batch->ops; op; op = op->next) {
-            op->change.result = NGX_HTTP_INVERTING_FAILED;
-        }
+        ngx_http_inverting_state_fail(state, batch);
     }
 
     state->failed = (batch->rc == NGX_ERROR);
@@ -550,6 +621,31 @@ ngx_http_inverting_state_handler(ngx_event_t *ev)
 
 
 static void
+ngx_http_inverting_state_fail(ngx_http_inverting_state_t *state,
+    ngx_http_inverting_batch_t *batch)
+{
+    ngx_uint_t                asked;
+    ngx_http_inverting_op_t  *op;
+
+    asked = 0;
+
+    for (op = batch->ops; op; op = op->next) {
+        op->change.result = NGX_HTTP_INVERTING_FAILED;
+
+        asked |= (op->change.type < NGX_HTTP_INVERTING_EXPIRE);
+    }
+
+    /* what nobody asked for is tried again every second */
+
+    if (asked || !state->failed) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "inverting_proxy_zone \"%V\": %s",
+                      &state->zone->name, batch->error);
+    }
+}
+
+
+static void
 ngx_http_inverting_state_apply(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_batch_t *batch)
 {
@@ -557,13 +653,20 @@ ngx_http_inverting_state_apply(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_op_t     *op;
     ngx_http_inverting_entry_t  *entry;
 
-    if (batch->entries == NULL && batch->ops == NULL) {
+    if (batch->entries == NULL && batch->ops == NULL
+        && (batch->rc == NGX_ERROR || zone->sh->inode))
+    {
         return;
     }
 
     full = 0;
 
     ngx_http_inverting_lock(zone);
+
+    if (batch->rc != NGX_ERROR && zone->sh->inode == 0) {
+        zone->sh->device = batch->device;
+        __atomic_store_n(&zone->sh->inode, batch->inode, __ATOMIC_RELEASE);
+    }
 
     /* else somebody else has been here with these and more */
 
@@ -582,8 +685,12 @@ ngx_http_inverting_state_apply(ngx_http_inverting_zone_t *zone,
     if (batch->rc != NGX_AGAIN) {
 
         for (op = batch->ops; op; op = op->next) {
-            ngx_http_inverting_registry_release_locked(zone, op->reserved);
+            ngx_http_inverting_room_free_locked(zone, op->room);
         }
+    }
+
+    if (batch->unsettled) {
+        zone->sh->unsettled = 1;
     }
 
     ngx_http_inverting_unlock(zone);
@@ -611,7 +718,8 @@ ngx_http_inverting_state_apply_locked(ngx_http_inverting_zone_t *zone,
         return NGX_OK;
     }
 
-    rc = ngx_http_inverting_registry_set_locked(zone, &entry->record);
+    rc = ngx_http_inverting_registry_set_locked(zone, &entry->record,
+                                                entry->room);
 
     /* NGX_DECLINED: one of the configuration stands before it */
 
@@ -623,7 +731,7 @@ ngx_http_inverting_state_apply_locked(ngx_http_inverting_zone_t *zone,
                                                       &entry->record.id);
 
     return ngx_http_inverting_keys_set_locked(zone, backend, entry->keys,
-                                              entry->nkeys);
+                                              entry->nkeys, entry->room);
 }
 
 

@@ -35,26 +35,30 @@ ngx_int_t ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone,
 ngx_int_t ngx_http_inverting_state_init_module(
     ngx_http_inverting_zone_t *zone, ngx_cycle_t *cycle);
 
-/* in a worker */
+/*
+ * In a worker; "stale" are ids, ngx_str_t, of backends that are to be read
+ * from the file again.
+ */
 ngx_int_t ngx_http_inverting_state_init_process(
-    ngx_http_inverting_zone_t *zone, ngx_cycle_t *cycle);
+    ngx_http_inverting_zone_t *zone, ngx_cycle_t *cycle, ngx_array_t *stale);
 void ngx_http_inverting_state_exit_process(ngx_http_inverting_zone_t *zone);
 
 /*
  * Copies the change and has it made; "handler" is called from the event loop
  * with op->change.result set.  Whoever can't wait any more sets op->data to
- * NULL: nobody is called then.  NULL: this can't be had now.
+ * NULL: nobody is called then.  The room, or NULL for none, is given back
+ * afterwards.  NULL: this can't be had now, and the room is the caller's.
  */
 ngx_http_inverting_op_t *ngx_http_inverting_state_submit(
     ngx_http_inverting_zone_t *zone, ngx_http_inverting_change_t *change,
     void (*handler)(ngx_http_inverting_op_t *op), void *data,
-    size_t reserved);
+    ngx_http_inverting_room_t *room);
 
 /*
- * Looks for changes that the zone has missed.  One that a worker died of may
- * be in SQLite's log, unseen because the log's index does not tell of it yet,
- * and would be there after a restart: so when a worker has died, a commit of
- * ours settles it.
+ * Looks for changes that the zone has missed.  One that a worker died of, or
+ * that failed where the disk did, may be in SQLite's log, unseen because the
+ * log's index does not tell of it, and would be there after a restart: a
+ * commit of ours settles that ("unsettled" in the zone).
  */
 void ngx_http_inverting_state_rescan(ngx_http_inverting_zone_t *zone);
 

@@ -17,12 +17,13 @@
  * A backend is blocks of the registry's memory: itself, with its id; its
  * record, which is replaced as a whole; and its keys.  What is in the list of
  * all backends and not marked deleted exists, with the keys in its own list;
- * everything else (the bitmap of the memory, the trees, the indices, the
- * numbers) follows from it.
+ * so do rooms, see ngx_http_inverting_rooms.h.  Everything else (the bitmap of
+ * the memory, the trees, the indices, the numbers) follows from it.
  */
 
 struct ngx_http_inverting_registry_sh_s {
     ngx_http_inverting_backend_t    *first;
+    ngx_http_inverting_room_t       *rooms;
 
     ngx_rbtree_t                     ids;            /* for lists */
     ngx_rbtree_node_t                ids_sentinel;

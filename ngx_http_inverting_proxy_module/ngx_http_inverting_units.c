@@ -142,6 +142,19 @@ ngx_http_inverting_units_free(ngx_http_inverting_units_t *units, void *p,
 }
 
 
+ngx_uint_t
+ngx_http_inverting_units_are_free(ngx_http_inverting_units_t *units, void *p,
+    size_t size)
+{
+    ngx_uint_t  n, unit;
+
+    n = ngx_http_inverting_nunits(size);
+    unit = ((u_char *) p - units->start) >> NGX_HTTP_INVERTING_UNIT_SHIFT;
+
+    return ngx_http_inverting_units_find(units, unit, unit + n, n) == unit;
+}
+
+
 void
 ngx_http_inverting_units_reset(ngx_http_inverting_units_t *units)
 {

@@ -43,6 +43,10 @@ void *ngx_http_inverting_units_alloc(ngx_http_inverting_units_t *units,
 void ngx_http_inverting_units_free(ngx_http_inverting_units_t *units, void *p,
     size_t size);
 
+/* whether none of it is taken */
+ngx_uint_t ngx_http_inverting_units_are_free(
+    ngx_http_inverting_units_t *units, void *p, size_t size);
+
 /* to make the bitmap anew: frees all; takes what is there */
 void ngx_http_inverting_units_reset(ngx_http_inverting_units_t *units);
 void ngx_http_inverting_units_take(ngx_http_inverting_units_t *units, void *p,

@@ -55,6 +55,7 @@ typedef struct ngx_http_inverting_zone_s      ngx_http_inverting_zone_t;
 typedef struct ngx_http_inverting_backend_s   ngx_http_inverting_backend_t;
 typedef struct ngx_http_inverting_registry_sh_s
     ngx_http_inverting_registry_sh_t;
+typedef struct ngx_http_inverting_room_s      ngx_http_inverting_room_t;
 typedef struct ngx_http_inverting_state_s     ngx_http_inverting_state_t;
 typedef struct ngx_http_inverting_stored_key_s
     ngx_http_inverting_stored_key_t;
@@ -229,7 +230,6 @@ typedef struct {
     uint32_t                signaled;      /* its eventfd was written to */
     uint32_t                ncache;
     uint32_t                cache[NGX_HTTP_INVERTING_CACHE];
-    size_t                  reserved;      /* of the registry, by changes */
 } ngx_http_inverting_zone_slot_t;
 
 
@@ -259,8 +259,10 @@ typedef struct {
 
     /* the last change of the state that is in the registry; the file's name */
     uint64_t                applied;
+    uint64_t                device;        /* the file's */
+    uint64_t                inode;         /* the same, 0: there was none */
     uint32_t                file;          /* CRC32, 0: no state */
-    uint32_t                unsettled;     /* a worker died: see rescan() */
+    uint32_t                unsettled;     /* see ngx_http_inverting_state.h */
 
     /* refusals, as the status shows them */
     uint64_t                zone_full;
@@ -306,6 +308,7 @@ struct ngx_http_inverting_zone_s {
     ngx_uint_t                       rescans;
     ngx_http_inverting_state_t      *state;      /* NULL: none */
     ngx_str_t                        expire;     /* looked at up to this id */
+    ngx_uint_t                       expiring;   /* not committed yet */
 
     /* inverting_proxy_backend: ..._record_t, ..._static_key_t */
     ngx_array_t                     *backends;

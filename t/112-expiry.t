@@ -82,7 +82,58 @@ for my $case ([ 'without a state', '' ],
     }
 }
 
-my $n = $t->nginx;
+# Whoever creates one anew expects its agent from then on; also while the state
+# has been waiting to let it go, in every worker.
+
+for my $case ([ 'without a state', '' ],
+              [ 'with a state', 'state=%%DIR%%/state/main.db' ])
+{
+    my ($name, $more) = @$case;
+
+    my $n = $t->nginx(workers => 2, http => conf($more));
+    my ($missing, $last, $t0) = (0, now(), now());
+
+    while (now() < $t0 + $expiry + 2) {
+        my $there = $t->get('/api/backends/again', port => $n->port)->{status};
+        $missing++ if $there != 200 && now() - $last < $expiry - 1
+                      && $last > $t0;
+        $last = now();
+        $t->get('/api/backends', port => $n->port, method => 'POST',
+                body => '{"id":"again","endUser":"u","pathPrefixes":["/"]}');
+        nap(0.5);
+    }
+
+    is($missing, 0, "$name: created again and again, it stays");
+}
+
+my $n = $t->nginx(workers => 2, http => conf('state=%%DIR%%/state/main.db'));
+
+sub post {
+    my ($id) = @_;
+    my $c = $t->client(port => $n->port, timeout => 60);
+    $c->request('POST', '/api/backends', body => encode_json({ id => $id,
+        endUser => 'allUsers', pathPrefixes => [ '/' ] }));
+    return $c;
+}
+
+is(post("b$_")->response->{status}, 200, "b$_ is created") for 1 .. 20;
+
+my $lock = state_lock("$n->{dir}/state/main.db");
+nap($expiry + 2.5);
+my @posts = map { post("b$_") } 1 .. 20;
+nap(0.5);
+my $t0 = now();
+close($lock);
+
+is(scalar grep({ $_->response->{status} != 200 } @posts), 0,
+   'created anew while they expire');
+nap(1);
+my $ids = () = $t->get('/api/backends', port => $n->port)->{body} =~ /"b\d+"/g;
+ok($ids == 20 || now() - $t0 > $expiry - 0.5, 'they are there') or diag($ids);
+
+$n->stop;
+
+$n = $t->nginx;
 
 for my $bad ('expiry=0', 'expiry=x', 'expiry=', 'expiry=1s expiry=2s',
              'state=', 'state=a state=b')
