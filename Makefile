@@ -58,7 +58,7 @@ DEPS_VALGRIND = valgrind
 DEPS_BENCH = wrk
 DEPS_TRIXIE = debootstrap util-linux
 
-PACKAGES = libuv libcurl libcjson
+PACKAGES = libuv libcurl libcjson libnghttp2 libssl libcrypto
 ADMIN_PACKAGES = libcurl libcjson
 
 # The same hardening as Debian's for the module; for the agent it is spelled out.

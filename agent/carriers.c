@@ -40,16 +40,31 @@ static bool environment_has_proxy(void)
 }
 
 
-struct carrier *carrier_to_proxy(struct loop *loop,
-                                 const struct options *options)
+static struct curlhttp_config proxy_config(const struct options *options)
 {
-    struct curlhttp_config config = {
+    return (struct curlhttp_config) {
         .origin = &options->proxy,
         .via_proxy = true,
         .ca_file = options->ca_file,
         .client_cert = options->client_cert,
         .client_key = options->client_key,
     };
+}
+
+
+/* A token for this machine must not take the way over another one. */
+static bool is_plain(const struct options *options)
+{
+    return !options->proxy.tls
+           && (!environment_has_proxy()
+               || (options->token_file != NULL && !options->insecure_http));
+}
+
+
+struct carrier *carrier_to_proxy(struct loop *loop,
+                                 const struct options *options)
+{
+    struct curlhttp_config config = proxy_config(options);
 
     if (!readable("ca-file", options->ca_file)
         || !readable("client-cert", options->client_cert)
@@ -62,26 +77,46 @@ struct carrier *carrier_to_proxy(struct loop *loop,
         return NULL;
     }
 
-    /* a token for this machine must not take the way over another one */
-    if (!options->proxy.tls
-        && (!environment_has_proxy()
-            || (options->token_file != NULL && !options->insecure_http))) {
-        return direct_new(loop, &options->proxy);
-    }
+    return is_plain(options) ? direct_new(loop, &options->proxy, NULL)
+                             : curlhttp_new(loop, &config);
+}
 
-    return curlhttp_new(loop, &config);
+
+struct carrier *carrier_to_proxy_upgrade(struct loop *loop,
+                                         const struct options *options)
+{
+    struct curlhttp_config config = proxy_config(options);
+
+    return direct_new(loop, &options->proxy,
+                      is_plain(options) ? NULL : &config);
+}
+
+
+static struct curlhttp_config backend_config(const struct options *options)
+{
+    return (struct curlhttp_config) {
+        .origin = &options->host,
+        .raw_target = true,
+        .ca_file = options->ca_file,
+    };
 }
 
 
 struct carrier *carrier_to_backend(struct loop *loop,
                                    const struct options *options)
 {
-    struct curlhttp_config config = {
-        .origin = &options->host,
-        .raw_target = true,
-        .ca_file = options->ca_file,
-    };
+    struct curlhttp_config config = backend_config(options);
 
     return options->host.tls ? curlhttp_new(loop, &config)
-                             : direct_new(loop, &options->host);
+                             : direct_new(loop, &options->host, NULL);
+}
+
+
+struct carrier *carrier_to_backend_upgrade(struct loop *loop,
+                                           const struct options *options)
+{
+    struct curlhttp_config config = backend_config(options);
+
+    return direct_new(loop, &options->host,
+                      options->host.tls ? &config : NULL);
 }

@@ -13,8 +13,19 @@
 struct carrier *carrier_to_proxy(struct loop *loop,
                                  const struct options *options);
 
+/*
+ * Upgrades on the same way. To be asked for after the above, which has looked
+ * at the options.
+ */
+struct carrier *carrier_to_proxy_upgrade(struct loop *loop,
+                                         const struct options *options);
+
 /* Towards the backend; NULL after a line in the log. */
 struct carrier *carrier_to_backend(struct loop *loop,
                                    const struct options *options);
+
+/* Upgrades to the backend. */
+struct carrier *carrier_to_backend_upgrade(struct loop *loop,
+                                           const struct options *options);
 
 #endif

@@ -29,6 +29,8 @@ struct address {
 struct pool {
     struct loop *loop;
     const struct origin *origin;
+    struct curlhttp_config curl; /* for those made by libcurl */
+    bool by_curl;
     struct conn *idle; /* the most recently used first */
     size_t nidle;
     struct conn *opening;
@@ -76,11 +78,24 @@ static void unlink_conn(struct conn **list, struct conn *c)
 static void conn_event(void *arg, int events);
 
 
+static void on_more_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+
 static void close_fd(struct conn *c)
 {
     if (c->watch != NULL) {
         watch_free(c->watch);
         c->watch = NULL;
+    }
+
+    if (c->curl != NULL) {
+        curlconn_close(c->curl);
+        uv_close((uv_handle_t *) c->more, on_more_closed);
+        c->curl = NULL;
+        c->fd = -1;
     }
 
     if (c->fd >= 0) {
@@ -286,6 +301,101 @@ static void conn_event(void *arg, int events)
 }
 
 
+/* By libcurl ------------------------------------------------------------- */
+
+static void on_curl_open(void *arg, const char *why)
+{
+    struct conn *c = arg;
+
+    if (why != NULL) {
+        fail(c, false, why);
+        return;
+    }
+
+    c->fd = curlconn_fd(c->curl);
+    c->watch = watch_new(c->pool->loop, c->fd, conn_event, c);
+    if (c->watch == NULL) {
+        fail(c, false, "the connection cannot be watched");
+        return;
+    }
+
+    unlink_conn(&c->pool->opening, c);
+    c->opening = false;
+    watch_want(c->watch, UV_READABLE);
+    c->on_open(c->arg);
+}
+
+
+static void on_more(uv_timer_t *timer)
+{
+    struct conn *c = timer->data;
+
+    if (!c->opening) {
+        conn_event(c, UV_READABLE);
+    }
+}
+
+
+static void begin_curl(struct conn *c)
+{
+    c->more = mem_zalloc(sizeof(*c->more));
+    c->more->data = c;
+    uv_timer_init(&c->pool->loop->uv, c->more);
+    c->curl = curlconn_open(c->pool->loop, &c->pool->curl, on_curl_open, c);
+}
+
+
+void conn_more(struct conn *c)
+{
+    if (c->curl != NULL) {
+        uv_timer_start(c->more, on_more, 0, 0);
+    }
+}
+
+
+ssize_t conn_recv(struct conn *c, void *p, size_t n)
+{
+    ssize_t rc;
+
+    if (c->curl != NULL) {
+        return curlconn_recv(c->curl, p, n);
+    }
+
+    do {
+        rc = recv(c->fd, p, n, 0);
+    } while (rc < 0 && errno == EINTR);
+
+    return rc;
+}
+
+
+ssize_t conn_send(struct conn *c, const struct iovec *iov, int n)
+{
+    struct msghdr msg = {.msg_iov = (struct iovec *) iov,
+                         .msg_iovlen = (size_t) n};
+    ssize_t rc;
+
+    if (c->curl != NULL) {
+        return curlconn_send(c->curl, iov->iov_base, iov->iov_len);
+    }
+
+    do {
+        rc = n == 1 ? send(c->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
+                    : sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+    } while (rc < 0 && errno == EINTR);
+
+    return rc;
+}
+
+
+void conn_shutdown(struct conn *c)
+{
+    shutdown(c->fd, SHUT_WR);
+}
+
+
+/* ------------------------------------------------------------------------ */
+
 static void free_when_quiet(struct pool *pool)
 {
     if (pool->closed && !pool->resolving) {
@@ -381,9 +491,12 @@ struct conn *pool_get(struct pool *pool, bool fresh)
     link_conn(&pool->opening, c);
     start_sweep(pool);
 
-    if (pool->fixed
-        || (pool->naddresses > 0 && pool->resolved_at != 0
-            && loop_now(pool->loop) - pool->resolved_at < ADDRESSES_AGE_MS)) {
+    if (pool->by_curl) {
+        begin_curl(c);
+    } else if (pool->fixed
+               || (pool->naddresses > 0 && pool->resolved_at != 0
+                   && loop_now(pool->loop) - pool->resolved_at
+                      < ADDRESSES_AGE_MS)) {
         begin(c);
     } else {
         resolve(pool);
@@ -397,7 +510,7 @@ void conn_keep(struct conn *c)
 {
     struct pool *pool = c->pool;
 
-    if (pool->nidle >= IDLE_MAX) {
+    if (pool->nidle >= IDLE_MAX || c->curl != NULL) {
         conn_close(c);
         return;
     }
@@ -442,7 +555,8 @@ static void fixed_address(struct pool *pool)
 }
 
 
-struct pool *pool_new(struct loop *loop, const struct origin *origin)
+struct pool *pool_new(struct loop *loop, const struct origin *origin,
+                      const struct curlhttp_config *curl)
 {
     struct pool *pool = mem_zalloc(sizeof(*pool));
 
@@ -450,7 +564,13 @@ struct pool *pool_new(struct loop *loop, const struct origin *origin)
     pool->origin = origin;
     pool->sweep.data = pool;
     uv_timer_init(&loop->uv, &pool->sweep);
-    fixed_address(pool);
+
+    if (curl != NULL) {
+        pool->curl = *curl;
+        pool->by_curl = true;
+    } else {
+        fixed_address(pool);
+    }
 
     return pool;
 }

@@ -1,6 +1,7 @@
 /*
- * Plain connections (TCP, unix) to one origin, kept for reuse: last in,
- * first out, so that the number of open ones follows the load.
+ * Connections to one origin, kept for reuse: last in, first out, so that the
+ * number of open ones follows the load. Plain ones (TCP, unix) are made
+ * here, others by libcurl.
  */
 
 #ifndef AGENT_CONN_H
@@ -8,7 +9,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
+#include "curlconn.h"
 #include "loop.h"
 #include "origin.h"
 
@@ -20,6 +23,8 @@ struct conn {
     struct conn *prev;
     struct watch *watch;
     int fd;
+    struct curlconn *curl; /* NULL for a plain one */
+    uv_timer_t *more;      /* see conn_more(); not for a plain one */
     bool reused;  /* has carried an exchange before */
     bool opening; /* not connected yet */
     size_t address;   /* the one being tried */
@@ -35,8 +40,12 @@ struct conn {
     void *arg;
 };
 
-/* The origin stays the caller's and must outlive the pool. */
-struct pool *pool_new(struct loop *loop, const struct origin *origin);
+/*
+ * The origin stays the caller's and must outlive the pool, as what curl
+ * points to; curl is NULL for plain connections.
+ */
+struct pool *pool_new(struct loop *loop, const struct origin *origin,
+                      const struct curlhttp_config *curl);
 void pool_free(struct pool *pool);
 
 /*
@@ -46,6 +55,18 @@ void pool_free(struct pool *pool);
  * it does not exist any more after on_fail.
  */
 struct conn *pool_get(struct pool *pool, bool fresh);
+
+/* As recv(), sendmsg() and shutdown() for writing, of which only a plain
+ * connection is capable. */
+ssize_t conn_recv(struct conn *c, void *p, size_t n);
+ssize_t conn_send(struct conn *c, const struct iovec *iov, int n);
+void conn_shutdown(struct conn *c);
+
+/*
+ * There may be more to read than the descriptor shows: call on_event again.
+ * To be called whenever reading goes on, or stopped before EAGAIN.
+ */
+void conn_more(struct conn *c);
 
 /* Keep an open connection, on which nothing is outstanding, for later. */
 void conn_keep(struct conn *c);

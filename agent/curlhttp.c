@@ -437,22 +437,12 @@ static void curl_abort(struct exchange *base)
 }
 
 
-static CURL *new_easy(struct curlhttp *http)
+void curlhttp_configure(CURL *easy, const struct curlhttp_config *c)
 {
-    const struct curlhttp_config *c = &http->config;
-    CURL *easy = curlmulti_easy(http->multi);
-
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
-    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_cb);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, write_cb);
-    curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_cb);
 
     if (!c->via_proxy) {
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
@@ -470,6 +460,21 @@ static CURL *new_easy(struct curlhttp *http)
                          c->client_key != NULL ? c->client_key
                                                : c->client_cert);
     }
+}
+
+
+static CURL *new_easy(struct curlhttp *http)
+{
+    CURL *easy = curlmulti_easy(http->multi);
+
+    curlhttp_configure(easy, &http->config);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_cb);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, write_cb);
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_cb);
 
     return easy;
 }

@@ -6,6 +6,8 @@
 #ifndef AGENT_CURLHTTP_H
 #define AGENT_CURLHTTP_H
 
+#include <curl/curl.h>
+
 #include "exchange.h"
 #include "loop.h"
 #include "origin.h"
@@ -18,6 +20,9 @@ struct curlhttp_config {
     const char *client_cert;
     const char *client_key;
 };
+
+/* Set what config says of the way to the origin, and of TLS. */
+void curlhttp_configure(CURL *easy, const struct curlhttp_config *config);
 
 /* What config points to must outlive the carrier. */
 struct carrier *curlhttp_new(struct loop *loop,

@@ -95,7 +95,10 @@ static void take_messages(struct curlmulti *m)
         result = msg->data.result;
 
         curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
-        curl_multi_remove_handle(m->curl, easy);
+        if (!t->stays) {
+            curl_multi_remove_handle(m->curl, easy);
+        }
+
         t->done(t, result);
     }
 }
@@ -347,4 +350,10 @@ void curlmulti_push(struct curlmulti *m, struct transfer *t)
     if (fd != CURL_SOCKET_BAD) {
         action(m, fd, CURL_CSELECT_OUT);
     }
+}
+
+
+void curlmulti_let_go(struct curlmulti *m, int fd)
+{
+    forget_sock(m, fd);
 }

@@ -10,6 +10,8 @@
 #ifndef AGENT_CURLMULTI_H
 #define AGENT_CURLMULTI_H
 
+#include <stdbool.h>
+
 #include <curl/curl.h>
 
 #include "loop.h"
@@ -19,7 +21,9 @@ struct curlmulti;
 /* What CURLOPT_PRIVATE of every handle added points to. */
 struct transfer {
     CURL *easy;
-    /* It is over, and the handle removed. Not called by libcurl. */
+    bool stays; /* in the multi when it is over: CONNECT_ONLY needs that */
+    /* It is over, and the handle removed unless it stays. Not called by
+     * libcurl. */
     void (*done)(struct transfer *t, CURLcode result);
 };
 
@@ -40,5 +44,8 @@ void curlmulti_remove(struct curlmulti *m, struct transfer *t);
  * it is writable, which it most probably is. See the rule above, too.
  */
 void curlmulti_push(struct curlmulti *m, struct transfer *t);
+
+/* Watch the descriptor of a transfer that stays no more: it is the user's. */
+void curlmulti_let_go(struct curlmulti *m, int fd);
 
 #endif

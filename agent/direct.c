@@ -53,6 +53,9 @@ struct direct_exchange {
     bool want_drain;
     bool write_dead; /* the peer reads no more; it may still answer */
     bool again;      /* may be sent a second time */
+    const char *upgrade; /* asked for and not agreed to yet */
+    bool tunnel;         /* agreed to */
+    bool shut;           /* the way out of it */
     size_t resend;   /* bytes of out that were sent, while again */
 
     /* response */
@@ -233,14 +236,7 @@ static void write_failed(struct direct_exchange *x)
 
 static ssize_t send_parts(struct direct_exchange *x, struct iovec *iov, int n)
 {
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t) n};
-    ssize_t sent;
-
-    do {
-        sent = n == 1 ? send(x->conn->fd, iov->iov_base, iov->iov_len,
-                             MSG_NOSIGNAL)
-                      : sendmsg(x->conn->fd, &msg, MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
+    ssize_t sent = conn_send(x->conn, iov, n);
 
     if (sent >= 0) {
         wrote(x, (size_t) sent);
@@ -265,7 +261,7 @@ static bool flush_out(struct direct_exchange *x)
 
     seal_chunk(x);
 
-    len = buf_len(&x->out) - x->resend;
+    len = x->upgrade != NULL ? x->head_len : buf_len(&x->out) - x->resend;
     if (len == 0 || x->write_dead) {
         return !x->write_dead;
     }
@@ -287,6 +283,22 @@ static bool flush_out(struct direct_exchange *x)
 }
 
 
+/*
+ * The way out is over. TLS by libcurl cannot be closed one way: it is closed
+ * both ways.
+ */
+static void end_of_tunnel(struct direct_exchange *x)
+{
+    if (x->conn->curl != NULL) {
+        end(x, EXCHANGE_OK, "", "");
+
+    } else if (!x->shut) {
+        x->shut = true;
+        conn_shutdown(x->conn);
+    }
+}
+
+
 static void flush(struct direct_exchange *x)
 {
     if (x->conn == NULL || x->conn->opening || x->blocked) {
@@ -295,6 +307,14 @@ static void flush(struct direct_exchange *x)
 
     flush_out(x);
     update_watch(x);
+
+    if (x->tunnel && buf_len(&x->out) == 0) {
+        buf_free(&x->out);
+        if (x->finished) {
+            end_of_tunnel(x);
+            return;
+        }
+    }
 
     if (x->want_drain && buf_len(&x->out) == 0) {
         x->want_drain = false;
@@ -325,6 +345,7 @@ static bool write_large(struct direct_exchange *x, const struct span *parts,
     int n = 0;
 
     if (x->conn == NULL || x->conn->opening || x->blocked || x->again
+        || x->upgrade != NULL || x->conn->curl != NULL
         || nparts > PARTS_MAX) {
         return false;
     }
@@ -421,6 +442,9 @@ static void direct_finish(struct exchange *base)
     if (x->chunked) {
         seal_chunk(x);
         buf_append(&x->out, "0\r\n\r\n", 5);
+    }
+
+    if (x->chunked || x->tunnel) {
         loop_defer(x->direct->loop, &x->flush);
     }
 }
@@ -472,6 +496,28 @@ static void response_over(struct direct_exchange *x, size_t rest)
 }
 
 
+/* Whether a 101 changes to what was asked for, and to nothing else. */
+static bool agrees(const struct head *h, const char *upgrade)
+{
+    const struct field *to = head_field(h, "Upgrade");
+    const struct field *f = head_field(h, "Connection");
+    struct span list, token;
+
+    if (f == NULL || to == NULL || !span_is(to->value, upgrade)) {
+        return false;
+    }
+
+    list = f->value;
+    while (span_next_token(&list, &token)) {
+        if (span_is(token, "upgrade")) {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
 /*
  * A head has come, and rest bytes behind it; false when the exchange is over
  * by that.
@@ -482,13 +528,23 @@ static bool input_head(struct direct_exchange *x, size_t rest)
     const struct body *body = &x->message.body;
 
     if (h->status == 101) {
-        bad(x, "a 101 that nobody asked for");
-        return false;
-    }
+        if (x->upgrade == NULL || !agrees(h, x->upgrade)) {
+            bad(x, "a 101 that nobody asked for");
+            return false;
+        }
 
-    if (h->status < 200) {
+        x->tunnel = true;
+        x->upgrade = NULL;
+        loop_defer(x->direct->loop, &x->flush);
+
+    } else if (h->status < 200) {
         message_skip(&x->message);
         return true;
+    }
+
+    if (x->upgrade != NULL) {
+        x->upgrade = NULL;
+        write_failed(x);
     }
 
     /* found now, the caller can still give another response instead */
@@ -563,9 +619,7 @@ static void readable(struct direct_exchange *x)
     struct loop *loop = x->direct->loop;
     ssize_t n;
 
-    do {
-        n = recv(x->conn->fd, loop->scratch, x->read_size, 0);
-    } while (n < 0 && errno == EINTR);
+    n = conn_recv(x->conn, loop->scratch, x->read_size);
 
     if (n < 0 && errno == EAGAIN) {
         return;
@@ -592,6 +646,7 @@ static void readable(struct direct_exchange *x)
     }
 
     *x->moved = loop_now(loop);
+    conn_more(x->conn);
 
     /* larger steps for those whose reader keeps up */
     if ((size_t) n == x->read_size && x->read_size < READ_MAX) {
@@ -608,6 +663,10 @@ static void direct_pause(struct exchange *base, bool on)
 
     x->paused = on;
     update_watch(x);
+
+    if (!on && direct_connected(base)) {
+        conn_more(x->conn);
+    }
 
     if (on && x->read_size > 2 * READ_MIN) {
         x->read_size = 2 * READ_MIN;
@@ -684,6 +743,12 @@ static void append_request(struct buf *out, const struct exchange_request *r)
         buf_append(out, "\r\n", 2);
     }
 
+    if (r->upgrade != NULL) {
+        buf_append_str(out, "Connection: Upgrade\r\nUpgrade: ");
+        buf_append_str(out, r->upgrade);
+        buf_append(out, "\r\n", 2);
+    }
+
     if (r->length >= 0) {
         int n = snprintf(line, sizeof(line), "Content-Length: %lld\r\n",
                          (long long) r->length);
@@ -712,14 +777,16 @@ static struct exchange *direct_start(struct carrier *c,
     x->flush.run = run_flush;
     x->moved = request->moved;
     x->chunked = request->length == EXCHANGE_CHUNKED;
-    x->finished = request->length == EXCHANGE_NO_BODY || request->length == 0;
+    x->upgrade = request->upgrade;
+    x->finished = (request->length == EXCHANGE_NO_BODY && x->upgrade == NULL)
+                  || request->length == 0;
     message_init(&x->message, HEAD_RESPONSE, &x->direct->head);
     x->message.to_head = span_is(request->method, "HEAD");
     x->again = request->idempotent && x->finished;
     x->read_size = READ_MIN;
     append_request(&x->out, request);
     x->head_len = buf_len(&x->out);
-    start_conn(x, false);
+    start_conn(x, x->upgrade != NULL);
 
     return &x->base;
 }
@@ -748,13 +815,14 @@ static const struct carrier_ops direct_ops = {
 };
 
 
-struct carrier *direct_new(struct loop *loop, const struct origin *origin)
+struct carrier *direct_new(struct loop *loop, const struct origin *origin,
+                           const struct curlhttp_config *curl)
 {
     struct direct *d = mem_zalloc(sizeof(*d));
 
     d->base.ops = &direct_ops;
     d->loop = loop;
-    d->pool = pool_new(loop, origin);
+    d->pool = pool_new(loop, origin, curl);
 
     return &d->base;
 }

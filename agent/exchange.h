@@ -1,7 +1,7 @@
 /*
- * One HTTP/1.1 exchange: a request sent, its response received, both
- * streamed. Callers do not know who carries it: direct.h (plain TCP and unix
- * sockets) or curlhttp.h (TLS, HTTP and SOCKS proxies, by libcurl).
+ * One HTTP exchange: a request sent, its response received, both streamed.
+ * Callers do not know who carries it: direct.h (plain TCP and unix sockets)
+ * or curlhttp.h (TLS, HTTP and SOCKS proxies, by libcurl).
  *
  * All calls and callbacks happen on the loop's thread. No callback is made
  * from within exchange_start(), nor after done or exchange_abort(). A
@@ -31,10 +31,19 @@ struct exchange_request {
     const struct field *fields; /* with Host, without any framing */
     size_t nfields;
     int64_t length;  /* of the body, or one of the above */
+    const char *upgrade; /* protocol to change to, or NULL; see below */
     bool idempotent; /* without a body: sent again, once, when a kept
                         connection proves to be closed */
     uint64_t *moved; /* set to the loop's time whenever bytes move */
 };
+
+/*
+ * An upgrade has no body, and needs a carrier made for it (carriers.h). When
+ * the peer agrees, head is called with the 101; from then on data and
+ * exchange_write() are the other protocol's bytes, exchange_finish() says that
+ * no more are sent, and done comes when the peer sends no more. What is
+ * written before the 101 is held back, and dropped when another answer comes.
+ */
 
 enum exchange_result {
     EXCHANGE_OK,

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fields.h"
 #include "log.h"
 #include "memory.h"
 #include "message.h"
@@ -255,29 +254,6 @@ static void on_backend_drain(void *arg)
 }
 
 
-/* Failures of the backend belong into the log, but not one line each. */
-static void log_failure(struct forward *f, const struct exchange_end *e)
-{
-    static struct log_brake brake;
-    unsigned others;
-
-    if (e->result == EXCHANGE_UNREACHABLE
-        || e->result == EXCHANGE_CONNECT_TIME) {
-        if (!f->forwarder->backend_failing) {
-            f->forwarder->backend_failing = true;
-            log_warn("backend unreachable: %s", e->why);
-        }
-
-        return;
-    }
-
-    if (log_allowed(&brake, 60000, &others)) {
-        log_warn("backend failed a request: %s%s", e->why,
-                 others > 0 ? " (and others before)" : "");
-    }
-}
-
-
 static void on_backend_done(void *arg, const struct exchange_end *e)
 {
     struct forward *f = arg;
@@ -287,15 +263,11 @@ static void on_backend_done(void *arg, const struct exchange_end *e)
     f->backend = NULL;
 
     if (e->result != EXCHANGE_OK) {
-        log_failure(f, e);
-        refuse(f, e->result == EXCHANGE_CONNECT_TIME ? 504 : 502, e->hint);
+        refuse(f, backend_failed(f->forwarder->backend, e), e->hint);
         return;
     }
 
-    if (f->forwarder->backend_failing) {
-        f->forwarder->backend_failing = false;
-        log_info("the backend can be reached again");
-    }
+    backend_worked(f->forwarder->backend);
 
     if (f->chunked) {
         response_last_chunk(&text, e->trailers, e->ntrailers);
@@ -323,85 +295,18 @@ static const struct exchange_handler backend_handler = {
 
 /* Fetch ------------------------------------------------------------------ */
 
-static bool is_idempotent(struct span method)
-{
-    static const char *const names[] = {"GET", "HEAD", "OPTIONS", "TRACE",
-                                        "PUT", "DELETE"};
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (method.n == strlen(names[i])
-            && memcmp(method.p, names[i], method.n) == 0) {
-            return true;
-        }
-    }
-
-    return false;
-}
-
-
-static size_t request_fields(struct forward *f, const struct head *h)
-{
-    struct forwarder *all = f->forwarder;
-    const struct options *o = all->options;
-    size_t n = 0;
-
-    if (all->nfields_room < h->nfields + 2) {
-        all->nfields_room = h->nfields + 32;
-        all->fields = mem_realloc(all->fields, all->nfields_room
-                                               * sizeof(*all->fields));
-    }
-
-    if (head_field(h, "Host") == NULL) {
-        all->fields[n++] = (struct field) {
-            SPAN("Host"), {o->host.authority, strlen(o->host.authority)}
-        };
-    }
-
-    for (size_t i = 0; i < h->nfields; i++) {
-        const struct field *field = &h->fields[i];
-
-        if (!field_passes(h, field, HEAD_REQUEST) || field_is_ours(field->name)
-            || (o->strip_credentials && span_is(field->name, "Authorization")))
-        {
-            continue;
-        }
-
-        all->fields[n++] = *field;
-    }
-
-    if (o->forward_user_id && f->user != NULL) {
-        all->fields[n++] = (struct field) {
-            SPAN("X-Inverting-Proxy-User-ID"), {f->user, strlen(f->user)}
-        };
-    }
-
-    return n;
-}
-
-
-static size_t count_fields(const struct head *h, const char *name)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < h->nfields; i++) {
-        n += span_is(h->fields[i].name, name);
-    }
-
-    return n;
-}
-
-
 static void on_request_head(struct forward *f)
 {
     struct forwarder *all = f->forwarder;
     const struct head *h = &all->head;
-    struct exchange_request request = {
-        .method = h->method,
-        .target = h->target,
+    struct backend_request request = {
+        .head = h,
         .length = h->chunked ? EXCHANGE_CHUNKED
                   : h->length >= 0 ? h->length : EXCHANGE_NO_BODY,
         .moved = &f->moved,
     };
+    const char *why;
+    int status;
 
     f->request_started = true;
     f->to_head = span_is(h->method, "HEAD");
@@ -413,23 +318,17 @@ static void on_request_head(struct forward *f)
                  h->target.p);
     }
 
-    if (span_is(h->method, "CONNECT")) {
-        refuse(f, 501, "the method CONNECT is not supported");
+    status = backend_refuses(h, &why);
+    if (status != 0) {
+        refuse(f, status, why);
         return;
     }
 
-    if (count_fields(h, "Host") > 1) {
-        refuse(f, 502, "the request has more than one Host field");
-        return;
+    if (f->user != NULL) {
+        request.user = (struct span) {f->user, strlen(f->user)};
     }
 
-    request.nfields = request_fields(f, h);
-    request.fields = all->fields;
-    request.idempotent = request.length <= 0
-                         && request.length != EXCHANGE_CHUNKED
-                         && is_idempotent(h->method);
-
-    f->backend = exchange_start(all->backend, &request, &backend_handler, f);
+    f->backend = backend_start(all->backend, &request, &backend_handler, f);
     f->post_opened = true;
     post_open(&f->post);
 }
@@ -638,7 +537,7 @@ static void on_idle(uv_timer_t *timer)
     struct forward *f = timer->data;
     uint64_t quiet = loop_now(f->forwarder->loop) - f->moved;
 
-    if (quiet < f->forwarder->idle_timeout) {
+    if (quiet < f->forwarder->backend->idle_timeout) {
         arm_idle(f);
         return;
     }
@@ -660,7 +559,7 @@ static void arm_idle(struct forward *f)
     uint64_t now = loop_now(f->forwarder->loop);
 
     uv_timer_start(&f->idle, on_idle,
-                   f->moved + f->forwarder->idle_timeout - now, 0);
+                   f->moved + f->forwarder->backend->idle_timeout - now, 0);
 }
 
 
@@ -691,17 +590,11 @@ void forward_start(struct forwarder *all, const char *id)
 
 
 void forwarder_init(struct forwarder *f, struct loop *loop,
-                    const struct options *options, struct proxy *proxy,
-                    struct carrier *backend)
+                    struct proxy *proxy, struct backend *backend)
 {
-    uint64_t idle = options->forwarding_timeout;
-
     f->loop = loop;
-    f->options = options;
     f->proxy = proxy;
     f->backend = backend;
-    f->idle_timeout = idle > options->proxy_timeout ? idle
-                                                    : options->proxy_timeout;
 }
 
 
@@ -716,6 +609,4 @@ void forwarder_abort_all(struct forwarder *f)
 void forwarder_free(struct forwarder *f)
 {
     head_free(&f->head);
-    free(f->fields);
-    f->fields = NULL;
 }

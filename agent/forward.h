@@ -6,35 +6,28 @@
 #ifndef AGENT_FORWARD_H
 #define AGENT_FORWARD_H
 
-#include "exchange.h"
+#include "backend.h"
 #include "loop.h"
-#include "options.h"
 #include "proxy.h"
 
 /* What all forwarded requests share. */
 struct forwarder {
     struct loop *loop;
-    const struct options *options;
     struct proxy *proxy;
-    struct carrier *backend;
-    uint64_t idle_timeout; /* milliseconds */
+    struct backend *backend;
 
     /* one of them is over */
     void (*on_end)(void *arg);
     void *arg;
 
     /* the rest belongs to forward.c */
-    struct head head;     /* of the request being looked at */
-    struct field *fields; /* of the one being written */
-    size_t nfields_room;
+    struct head head; /* of the request being looked at */
     struct forward *first;
-    bool backend_failing;
 };
 
-/* Fill in a zeroed forwarder; the pointers and options stay the caller's. */
+/* Fill in a zeroed forwarder; what is pointed to stays the caller's. */
 void forwarder_init(struct forwarder *f, struct loop *loop,
-                    const struct options *options, struct proxy *proxy,
-                    struct carrier *backend);
+                    struct proxy *proxy, struct backend *backend);
 
 /* Take the request with this ID through. */
 void forward_start(struct forwarder *f, const char *id);

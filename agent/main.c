@@ -5,13 +5,12 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "carriers.h"
-#include "forward.h"
+#include "backend.h"
 #include "log.h"
 #include "loop.h"
 #include "options.h"
-#include "poll.h"
 #include "proxy.h"
+#include "transport.h"
 #include "version.h"
 
 #define SHUTDOWN_TIMEOUT_MS 30000 /* when the flag says 0 */
@@ -27,9 +26,8 @@ struct agent {
     struct options options;
     struct loop loop;
     struct proxy *proxy;
-    struct carrier *backend;
-    struct forwarder forwarder;
-    struct poller *poller;
+    struct backend backend;
+    struct transport *transport;
     uv_signal_t sigint;
     uv_signal_t sigterm;
     uv_timer_t shutdown;
@@ -52,7 +50,7 @@ static void on_shutdown_timeout(uv_timer_t *timer)
     (void) timer;
 
     log_warn("exiting with %zu requests unfinished",
-             poll_outstanding(agent.poller));
+             transport_outstanding(agent.transport));
     loop_stop(&agent.loop);
 }
 
@@ -71,11 +69,11 @@ static void on_signal(uv_signal_t *handle, int signum)
     agent.stopping = true;
     log_info("%s: finishing %zu requests",
              signum == SIGINT ? "SIGINT" : "SIGTERM",
-             poll_outstanding(agent.poller));
+             transport_outstanding(agent.transport));
 
     uv_timer_start(&agent.shutdown, on_shutdown_timeout,
                    timeout != 0 ? timeout : SHUTDOWN_TIMEOUT_MS, 0);
-    poll_stop(agent.poller);
+    transport_stop(agent.transport);
 }
 
 
@@ -138,15 +136,12 @@ static bool init(void)
         return false;
     }
 
-    agent.backend = carrier_to_backend(&agent.loop, &agent.options);
-    if (agent.backend == NULL) {
+    if (!backend_init(&agent.backend, &agent.loop, &agent.options)) {
         return false;
     }
 
-    forwarder_init(&agent.forwarder, &agent.loop, &agent.options, agent.proxy,
-                   agent.backend);
-    agent.poller = poll_new(&agent.loop, &agent.options, agent.proxy,
-                            &agent.forwarder, on_quiet, &agent);
+    agent.transport = transport_new(&agent.loop, &agent.options, agent.proxy,
+                                    &agent.backend, on_quiet, &agent);
 
     return true;
 }
@@ -155,16 +150,11 @@ static bool init(void)
 /* In reverse. */
 static void fini(void)
 {
-    if (agent.poller != NULL) {
-        poll_abort(agent.poller);
-        forwarder_abort_all(&agent.forwarder);
-        poll_free(agent.poller);
-        forwarder_free(&agent.forwarder);
+    if (agent.transport != NULL) {
+        transport_free(agent.transport);
     }
 
-    if (agent.backend != NULL) {
-        carrier_free(agent.backend);
-    }
+    backend_free(&agent.backend);
 
     if (agent.proxy != NULL) {
         proxy_free(agent.proxy);
@@ -189,7 +179,7 @@ int main(int argc, char **argv)
         if (init()) {
             log_info("inverting-proxy-agent " INVERTING_PROXY_VERSION
                      ": backend \"%s\"", agent.options.backend);
-            poll_start(agent.poller);
+            transport_start(agent.transport);
             loop_run(&agent.loop);
         } else {
             rc = EXIT_NOT_STARTED;

@@ -22,6 +22,8 @@ static void begin_body(struct message *m)
 
     if (m->to_head || h->status == 204 || h->status == 304) {
         kind = BODY_NONE;
+    } else if (h->status == 101) {
+        kind = BODY_UNTIL_CLOSE;
     } else if (h->chunked) {
         kind = BODY_CHUNKED;
     } else if (h->length >= 0) {

@@ -14,7 +14,7 @@
 
 enum message_event {
     MESSAGE_HEAD,   /* m->head tells */
-    MESSAGE_DATA,   /* *data holds bytes of the body */
+    MESSAGE_DATA,   /* *data holds bytes of the body; all behind a 101 */
     MESSAGE_MORE,   /* the input is used up */
     MESSAGE_END,    /* the message is whole */
     MESSAGE_INVALID /* m->error tells */

@@ -7,7 +7,7 @@
 #include "version.h"
 
 enum type { TYPE_BOOL, TYPE_STRING, TYPE_NAME, TYPE_DURATION, TYPE_INT,
-            TYPE_PROXY, TYPE_HOST };
+            TYPE_TRANSPORT, TYPE_PROXY, TYPE_HOST };
 
 struct option {
     const char *name;
@@ -53,6 +53,19 @@ static const struct option table[] = {
      "requests in progress and exits as soon as the last one is done, at\n"
      "the latest after this time; 0 means 30s. A second signal ends it\n"
      "at once."},
+
+    {"transport", TYPE_TRANSPORT, MEMBER(transport), "auto|ptth|poll", "auto",
+     false, 0, 0,
+     "How requests travel. ptth: on one connection, turned around, for all\n"
+     "of them; it is the faster one, and the one for WebSockets. poll: each\n"
+     "is fetched and answered with calls of its own, which works through\n"
+     "anything that carries HTTP. auto: ptth, but poll as long as the proxy,\n"
+     "or what is in between, does not know ptth."},
+
+    {"connections", TYPE_INT, MEMBER(connections), "NUMBER", "0", false,
+     0, 64,
+     "With ptth, how many connections are held at most; 0 means 16. There\n"
+     "are never more than one in each worker process of the proxy."},
 
     {"max-concurrency", TYPE_INT, MEMBER(max_concurrency), "NUMBER", "1000",
      false, 1, 100000,
@@ -103,6 +116,25 @@ static const struct option table[] = {
 };
 
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
+
+
+static bool set_transport(const char *text, enum transport_kind *value)
+{
+    static const char *const names[] = {
+        [TRANSPORT_AUTO] = "auto",
+        [TRANSPORT_PTTH] = "ptth",
+        [TRANSPORT_POLL] = "poll",
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *value = (enum transport_kind) i;
+            return true;
+        }
+    }
+
+    return false;
+}
 
 
 static const struct option *find(const char *name, size_t n)
@@ -165,6 +197,10 @@ static const char *set(struct options *o, const struct option *option,
     case TYPE_INT:
         return value_int(text, option->min, option->max, member)
                ? NULL : "it is not a number in the allowed range";
+
+    case TYPE_TRANSPORT:
+        return set_transport(text, member)
+               ? NULL : "it is neither auto, ptth, nor poll";
 
     default: /* TYPE_PROXY, TYPE_HOST */
         origin_free(member);

@@ -12,6 +12,8 @@
 
 #include "origin.h"
 
+enum transport_kind { TRANSPORT_AUTO, TRANSPORT_PTTH, TRANSPORT_POLL };
+
 struct options {
     struct origin proxy;
     struct origin host;
@@ -28,6 +30,8 @@ struct options {
     const char *client_key;
     bool insecure_http;
     long max_concurrency;
+    enum transport_kind transport;
+    long connections; /* 0: one in each worker */
     bool help;
     bool version;
 };

@@ -3,17 +3,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "buf.h"
 #include "idlist.h"
 #include "idset.h"
+#include "jitter.h"
 #include "log.h"
 #include "memory.h"
 
 #define REMEMBERED 1000
 #define BACKOFF_MIN_MS 1
 #define BACKOFF_MAX_MS 3000
+#define BACKOFF_JITTER 10 /* percent */
 
 /* An answer without anything new that came sooner than this is followed by
  * a pause: some proxies offer what is in progress again at once. */
@@ -58,6 +59,7 @@ struct poller {
     size_t nwaiting;
     size_t nrunning;
     size_t nnew; /* in this answer */
+    bool paused;
     bool stopped;
     bool quiet; /* said so */
 };
@@ -83,19 +85,6 @@ static void state_down(struct poller *p, const char *why)
         log_warn("proxy unreachable: %s; retrying", why);
         p->state = STATE_DOWN;
     }
-}
-
-
-static uint64_t with_jitter(uint64_t ms)
-{
-    uint16_t random = 0;
-    uint64_t spread = ms / 5; /* ±10 % */
-
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0) {
-        random = 0x8000;
-    }
-
-    return ms - spread / 2 + spread * random / 0xffff;
 }
 
 
@@ -125,7 +114,7 @@ static void failed(struct poller *p, const char *why)
         p->backoff = BACKOFF_MAX_MS;
     }
 
-    poll_after(p, with_jitter(p->backoff));
+    poll_after(p, jitter(p->backoff, BACKOFF_JITTER));
 }
 
 
@@ -329,8 +318,8 @@ static void on_settled(uv_timer_t *timer)
 
 static void next_poll(struct poller *p)
 {
-    if (p->stopped || poll_outstanding(p)
-                      >= (size_t) p->options->max_concurrency) {
+    if (p->stopped || p->paused || p->exchange != NULL
+        || poll_outstanding(p) >= (size_t) p->options->max_concurrency) {
         return;
     }
 
@@ -349,7 +338,29 @@ static void next_poll(struct poller *p)
 
 void poll_start(struct poller *p)
 {
-    next_poll(p);
+    p->paused = false;
+
+    if (!uv_is_active((uv_handle_t *) &p->again)) {
+        next_poll(p);
+    }
+}
+
+
+void poll_pause(struct poller *p)
+{
+    p->paused = true;
+    p->state = STATE_UNKNOWN;
+    p->backoff = 0;
+    uv_timer_stop(&p->again);
+}
+
+
+void poll_take(struct poller *p, struct span answer)
+{
+    if (idlist_parse(answer.n > 0 ? answer.p : "", answer.n, on_id, p)
+        == NULL) {
+        run_waiting(p);
+    }
 }
 
 

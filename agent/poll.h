@@ -21,6 +21,14 @@ struct poller *poll_new(struct loop *loop, const struct options *options,
 
 void poll_start(struct poller *p);
 
+/* Begin no other poll, until poll_start(). The outstanding one is not broken
+ * off: a proxy may tell an ID only once. */
+void poll_pause(struct poller *p);
+
+/* Take over IDs that came as the answer to something else; what is no list
+ * of IDs is ignored. */
+void poll_take(struct poller *p, struct span answer);
+
 /* Ask for no more; what was received is still forwarded. */
 void poll_stop(struct poller *p);
 

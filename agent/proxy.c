@@ -11,18 +11,21 @@
 #include "version.h"
 
 #define FIELDS_MAX 6
+#define CALLS 4
 
 struct proxy {
     const struct options *options;
     struct carrier *carrier;
+    struct carrier *upgrades;
     struct token *token;
-    char *targets[3];
+    char *targets[CALLS];
 };
 
 static const char *const paths[] = {
     [CALL_PENDING] = "agent/pending",
     [CALL_REQUEST] = "agent/request",
     [CALL_RESPONSE] = "agent/response",
+    [CALL_PTTH] = "agent/ptth",
 };
 
 
@@ -61,7 +64,7 @@ struct proxy *proxy_new(struct loop *loop, const struct options *options)
         }
     }
 
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < CALLS; i++) {
         const char *base = options->proxy.base;
         size_t size = strlen(base) + strlen(paths[i]) + 1;
 
@@ -73,6 +76,8 @@ struct proxy *proxy_new(struct loop *loop, const struct options *options)
     if (proxy->carrier == NULL) {
         goto failed;
     }
+
+    proxy->upgrades = carrier_to_proxy_upgrade(loop, options);
 
     return proxy;
 
@@ -88,11 +93,12 @@ void proxy_free(struct proxy *proxy)
 {
     if (proxy->carrier != NULL) {
         carrier_free(proxy->carrier);
+        carrier_free(proxy->upgrades);
     }
 
     token_close(proxy->token);
 
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < CALLS; i++) {
         free(proxy->targets[i]);
     }
 
@@ -137,17 +143,24 @@ struct exchange *proxy_call(struct proxy *proxy, enum proxy_call call,
                                       SPAN("text/plain")};
     }
 
+    if (call == CALL_PTTH) {
+        fields[n++] = (struct field) {SPAN("ALPN"), SPAN("h2")};
+    }
+
     struct exchange_request request = {
         .method = call == CALL_RESPONSE ? SPAN("POST") : SPAN("GET"),
         .target = span_of(proxy->targets[call]),
         .fields = fields,
         .nfields = n,
         .length = call == CALL_RESPONSE ? EXCHANGE_CHUNKED : EXCHANGE_NO_BODY,
+        .upgrade = call == CALL_PTTH ? "ptth" : NULL,
         .idempotent = call != CALL_RESPONSE,
         .moved = moved,
     };
 
-    return exchange_start(proxy->carrier, &request, handler, arg);
+    return exchange_start(call == CALL_PTTH ? proxy->upgrades
+                                            : proxy->carrier,
+                          &request, handler, arg);
 }
 
 

@@ -13,7 +13,8 @@
 enum proxy_call {
     CALL_PENDING,  /* GET agent/pending: what is to be done */
     CALL_REQUEST,  /* GET agent/request: one request */
-    CALL_RESPONSE  /* POST agent/response, chunked */
+    CALL_RESPONSE, /* POST agent/response, chunked */
+    CALL_PTTH      /* GET agent/ptth, an upgrade */
 };
 
 struct proxy;
@@ -23,7 +24,8 @@ struct proxy;
 struct proxy *proxy_new(struct loop *loop, const struct options *options);
 void proxy_free(struct proxy *proxy);
 
-/* Start a call; id is NULL for CALL_PENDING. The rest as exchange_start(). */
+/* Start a call; id is for CALL_REQUEST and CALL_RESPONSE, NULL for the others.
+ * The rest as exchange_start(). */
 struct exchange *proxy_call(struct proxy *proxy, enum proxy_call call,
                             const char *id, uint64_t *moved,
                             const struct exchange_handler *handler, void *arg);

@@ -70,6 +70,8 @@ void response_last_chunk(struct buf *out, const struct field *trailers,
 static const char *reason_of(int status)
 {
     switch (status) {
+    case 431:
+        return "Request Header Fields Too Large";
     case 501:
         return "Not Implemented";
     case 504:
@@ -80,27 +82,31 @@ static const char *reason_of(int status)
 }
 
 
+size_t response_error_body(char *p, size_t size, int status,
+                           const char *text)
+{
+    size_t n = (size_t) snprintf(p, size, "%d %s: %s\n", status,
+                                 reason_of(status), text);
+
+    return n < size ? n : size - 1;
+}
+
+
 void response_error(struct buf *out, int status, const char *text,
                     bool to_head)
 {
-    char head[512], body[256];
-    int n, len;
+    char head[512], body[RESPONSE_ERROR_MAX];
+    size_t len = response_error_body(body, sizeof(body), status, text);
+    int n = snprintf(head, sizeof(head),
+                     "HTTP/1.1 %d %s\r\n"
+                     "Content-Type: text/plain; charset=utf-8\r\n"
+                     "Cache-Control: no-store\r\n"
+                     "Content-Length: %zu\r\n"
+                     "\r\n", status, reason_of(status), len);
 
-    len = snprintf(body, sizeof(body), "%d %s: %s\n", status,
-                   reason_of(status), text);
-    if ((size_t) len >= sizeof(body)) {
-        len = sizeof(body) - 1;
-    }
-
-    n = snprintf(head, sizeof(head),
-                 "HTTP/1.1 %d %s\r\n"
-                 "Content-Type: text/plain; charset=utf-8\r\n"
-                 "Cache-Control: no-store\r\n"
-                 "Content-Length: %d\r\n"
-                 "\r\n", status, reason_of(status), len);
     buf_append(out, head, (size_t) n);
 
     if (!to_head) {
-        buf_append(out, body, (size_t) len);
+        buf_append(out, body, len);
     }
 }

@@ -24,6 +24,13 @@ void response_head(struct buf *out, const struct head *h, bool to_head);
 void response_last_chunk(struct buf *out, const struct field *trailers,
                          size_t n);
 
+/* Room that is always enough for the next one. */
+#define RESPONSE_ERROR_MAX 256
+
+/* The body of a response of the agent's own, into p; returns its length. */
+size_t response_error_body(char *p, size_t size, int status,
+                           const char *text);
+
 /* Append a whole response of the agent's own: plain text. */
 void response_error(struct buf *out, int status, const char *text,
                     bool to_head);
