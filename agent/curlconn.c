@@ -136,8 +136,9 @@ static ssize_t outcome(CURLcode result, size_t done)
 ssize_t curlconn_recv(struct curlconn *c, void *p, size_t n)
 {
     size_t done = 0;
+    CURLcode result = curl_easy_recv(c->transfer.easy, p, n, &done);
 
-    return outcome(curl_easy_recv(c->transfer.easy, p, n, &done), done);
+    return outcome(result, done);
 }
 
 

@@ -296,7 +296,8 @@ struct h2fields *h2fields_response(int status, const struct head *h,
     put(f, &text, SPAN(":status"), (struct span) {number, (size_t) n});
 
     for (size_t i = 0; i < h->nfields; i++) {
-        if (field_passes(h, &h->fields[i], HEAD_RESPONSE)) {
+        if (field_passes(h, &h->fields[i], HEAD_RESPONSE)
+            && !span_is(h->fields[i].name, "Sec-WebSocket-Accept")) {
             put(f, &text, h->fields[i].name, h->fields[i].value);
         }
     }

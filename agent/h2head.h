@@ -49,8 +49,9 @@ struct h2fields {
 };
 
 /*
- * The head of a response: status, the fields of h that pass, and a
- * Content-Length unless length is negative.
+ * The head of a response: status, the fields of h that pass (the answer to a
+ * WebSocket's key does not: it belongs to our key), and a Content-Length
+ * unless length is negative.
  */
 struct h2fields *h2fields_response(int status, const struct head *h,
                                    int64_t length);

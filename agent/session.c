@@ -26,6 +26,9 @@
 #define PING_AFTER(timeout) ((timeout) / 4)
 #define GONE_AFTER(timeout) ((timeout) / 2)
 
+/* How long a proxy may take to confirm that it knows we are leaving. */
+#define LEAVE_MS 500
+
 struct session {
     struct session_core core;
     struct exchange *exchange;
@@ -40,9 +43,11 @@ struct session {
     bool pinged;
     bool blocked;  /* the connection takes no more for now */
     bool full;     /* what goes out in one go is */
-    bool leaving;  /* we have said so */
+    uint64_t said;  /* when we have said so */
+    bool leaving;
     bool left;     /* and which stream was the last */
     bool draining; /* the proxy has said so */
+    bool closing;  /* as soon as all is sent */
     bool broken;   /* nothing that comes counts any more */
     char why[160]; /* it ends, if not as intended */
 };
@@ -441,9 +446,21 @@ static void send_all(struct session *s)
 
 static bool is_over(const struct session *s)
 {
-    return exchange_pending(s->exchange) == 0
-           && (!nghttp2_session_want_read(s->core.h2) || s->broken)
+    return (!nghttp2_session_want_read(s->core.h2) || s->broken)
            && !nghttp2_session_want_write(s->core.h2);
+}
+
+
+/* The last words are sent after this; if not at once, session_tick() looks. */
+static void close_when_sent(struct session *s)
+{
+    if (exchange_pending(s->exchange) == 0) {
+        s->handler->closed(s->arg, s->why[0] != '\0' ? s->why : NULL);
+
+    } else if (!s->closing) {
+        s->closing = true;
+        session_wake(&s->core);
+    }
 }
 
 
@@ -474,7 +491,7 @@ static void run_flush(struct task *task)
     send_all(s);
 
     if (is_over(s)) {
-        s->handler->closed(s->arg, s->why[0] != '\0' ? s->why : NULL);
+        close_when_sent(s);
     }
 }
 
@@ -527,6 +544,14 @@ void session_tick(struct session *s)
         stream_tick(st);
     }
 
+    if (s->closing) {
+        session_wake(&s->core);
+    }
+
+    if (s->leaving && loop_now(s->core.all->loop) - s->said >= LEAVE_MS) {
+        leave(s);
+    }
+
     if (quiet >= GONE_AFTER(timeout)) {
         s->handler->closed(s->arg, "the proxy does not answer a PING");
 
@@ -545,6 +570,7 @@ void session_goaway(struct session *s)
     }
 
     s->leaving = true;
+    s->said = loop_now(s->core.all->loop);
     nghttp2_submit_shutdown_notice(s->core.h2);
     nghttp2_submit_ping(s->core.h2, NGHTTP2_FLAG_NONE, NULL);
     session_wake(&s->core);

@@ -227,7 +227,6 @@ static void refuse(struct stream *st, int status, const char *why)
 static void on_head(void *arg, const struct head *head)
 {
     struct stream *st = arg;
-    struct head tunnel;
 
     st->status = head->status;
 
@@ -243,10 +242,7 @@ static void on_head(void *arg, const struct head *head)
         return;
     }
 
-    /* a tunnel has no length, whatever the 101 says */
-    tunnel = *head;
-    tunnel.length = -1;
-    st->head = h2fields_response(200, &tunnel, -1);
+    st->head = h2fields_response(200, head, -1);
     mark(st);
 }
 
