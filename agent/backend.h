@@ -16,7 +16,7 @@ struct backend {
     const struct options *options;
     struct carrier *carrier;
     struct carrier *upgrades; /* for requests that ask for a protocol */
-    uint64_t idle_timeout;    /* milliseconds, of a request that stands still */
+    uint64_t idle_timeout; /* of a request that stands still, milliseconds */
 
     /* the rest belongs to backend.c */
     struct field *fields; /* of the request being written */

@@ -97,6 +97,7 @@ static struct curlhttp_config backend_config(const struct options *options)
     return (struct curlhttp_config) {
         .origin = &options->host,
         .raw_target = true,
+        .http2 = options->force_http2,
         .ca_file = options->ca_file,
     };
 }
@@ -107,8 +108,9 @@ struct carrier *carrier_to_backend(struct loop *loop,
 {
     struct curlhttp_config config = backend_config(options);
 
-    return options->host.tls ? curlhttp_new(loop, &config)
-                             : direct_new(loop, &options->host, NULL);
+    return options->host.tls || options->force_http2
+           ? curlhttp_new(loop, &config)
+           : direct_new(loop, &options->host, NULL);
 }
 
 

@@ -13,6 +13,11 @@
 #define CONNECT_TIMEOUT_MS 10000L
 #define BUFFER_BYTES (32 * 1024L) /* each way and transfer */
 #define EASY_KEPT 128 /* idle handles */
+/* Before, the second request on a connection begun with prior knowledge fails:
+ * https://github.com/curl/curl/issues/10634 */
+#define REUSE_WORKS 0x080000u
+
+#define HTTP2_VERSION 7 /* bytes of "HTTP/2 " */
 
 struct curlhttp {
     struct carrier base;
@@ -234,7 +239,14 @@ static size_t header_cb(char *p, size_t size, size_t n, void *arg)
         return n;
     }
 
-    buf_append(&x->lines, p, n);
+    /* "HTTP/2 200 " stands where HTTP/1.1 has its status line */
+    if (n > HTTP2_VERSION && memcmp(p, "HTTP/2 ", HTTP2_VERSION) == 0
+        && buf_len(&x->lines) == 0) {
+        buf_append_str(&x->lines, "HTTP/1.1 ");
+        buf_append(&x->lines, p + HTTP2_VERSION, n - HTTP2_VERSION);
+    } else {
+        buf_append(&x->lines, p, n);
+    }
 
     return take_head(x) ? n : 0;
 }
@@ -285,6 +297,8 @@ static enum exchange_result result_of(const struct curl_exchange *x,
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_SEND_FAIL_REWIND:
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
         return EXCHANGE_RESET;
 
     default:
@@ -448,6 +462,11 @@ void curlhttp_configure(CURL *easy, const struct curlhttp_config *c)
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
     }
 
+    if (c->origin->unix_path != NULL) {
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH,
+                         c->origin->unix_path);
+    }
+
     if (c->ca_file != NULL) {
         /* instead of the system's: libcurl has a folder of those as well */
         curl_easy_setopt(easy, CURLOPT_CAINFO, c->ca_file);
@@ -463,12 +482,32 @@ void curlhttp_configure(CURL *easy, const struct curlhttp_config *c)
 }
 
 
+static void set_version(CURL *easy, const struct curlhttp_config *c)
+{
+    long version = CURL_HTTP_VERSION_1_1;
+
+    if (c->http2 && c->origin->tls) {
+        version = CURL_HTTP_VERSION_2TLS;
+
+    } else if (c->http2) {
+        version = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+
+        if (curl_version_info(CURLVERSION_NOW)->version_num < REUSE_WORKS) {
+            curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+            curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+        }
+    }
+
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version);
+}
+
+
 static CURL *new_easy(struct curlhttp *http)
 {
     CURL *easy = curlmulti_easy(http->multi);
 
     curlhttp_configure(easy, &http->config);
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+    set_version(easy, &http->config);
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
@@ -529,7 +568,7 @@ static void set_fields(struct curl_exchange *x,
 
     add_field(x, "Expect:");
 
-    if (r->length == EXCHANGE_CHUNKED) {
+    if (r->length == EXCHANGE_CHUNKED && !x->http->config.http2) {
         add_field(x, "Transfer-Encoding: chunked");
     }
 

@@ -72,6 +72,10 @@ static const struct option table[] = {
      "Requests in progress at one time. When so many are, the agent does\n"
      "not ask for more. Each needs up to three open files."},
 
+    {"force-http2", TYPE_BOOL, MEMBER(force_http2), NULL, "false", false, 0, 0,
+     "Speak HTTP/2 to the backend, from the first byte on (gRPC needs it).\n"
+     "WebSockets still get there by HTTP/1.1."},
+
     {"forward-user-id", TYPE_BOOL, MEMBER(forward_user_id), NULL, "false",
      false, 0, 0,
      "Tell the backend who the end user is, in the field\n"

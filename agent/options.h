@@ -21,6 +21,7 @@ struct options {
     uint64_t proxy_timeout; /* milliseconds, as all of them */
     uint64_t forwarding_timeout;
     uint64_t shutdown_timeout;
+    bool force_http2;
     bool forward_user_id;
     bool strip_credentials;
     bool debug;

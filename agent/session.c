@@ -108,8 +108,8 @@ static void spend(struct session *s, const char *what)
     if (s->calm > 0) {
         s->calm--;
     } else if (!s->broken) {
-        break_off(s, NGHTTP2_ENHANCE_YOUR_CALM, "the proxy sends too many",
-                  what);
+        break_off(s, NGHTTP2_ENHANCE_YOUR_CALM,
+                  "the proxy is in too much haste", what);
     }
 }
 
@@ -119,22 +119,23 @@ static const char *is_cheap(const nghttp2_frame *f)
     switch (f->hd.type) {
 
     case NGHTTP2_RST_STREAM:
-        return "RST_STREAM frames";
+        return "too many RST_STREAM frames";
 
     case NGHTTP2_PING:
-        return (f->hd.flags & NGHTTP2_FLAG_ACK) == 0 ? "PING frames" : NULL;
+        return (f->hd.flags & NGHTTP2_FLAG_ACK) == 0
+               ? "too many PING frames" : NULL;
 
     case NGHTTP2_SETTINGS:
-        return (f->hd.flags & NGHTTP2_FLAG_ACK) == 0 ? "SETTINGS frames"
-                                                     : NULL;
+        return (f->hd.flags & NGHTTP2_FLAG_ACK) == 0
+               ? "too many SETTINGS frames" : NULL;
 
     case NGHTTP2_PRIORITY:
-        return "PRIORITY frames";
+        return "too many PRIORITY frames";
 
     case NGHTTP2_DATA:
         return f->hd.length == 0
                && (f->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0
-               ? "empty DATA frames" : NULL;
+               ? "too many empty DATA frames" : NULL;
 
     default:
         return NULL;

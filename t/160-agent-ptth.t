@@ -149,7 +149,8 @@ ok(!grep({ /^(?:transfer-encoding|content-length):/i } @got),
 
 for my $chunked (0, 1) {
     $x = get(($chunked ? '/chunked' : '/down') . "/key/$n/0");
-    is($x && $x->{length}, $n, 'a large response' . ($chunked ? ', chunked' : ''));
+    is($x && $x->{length}, $n,
+       'a large response' . ($chunked ? ', chunked' : ''));
     is($x->{sha256}, body_sha256('key', $n), 'and the right one');
     ok($x->{ended} && !defined $x->{reset}, 'it ends well');
 }

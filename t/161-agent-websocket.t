@@ -42,8 +42,8 @@ sub backend {
     }
 
     if ($req->{target} eq '/proto') {
-        my $w = ws_accept($c, $req, headers =>
-                          [ 'Sec-WebSocket-Protocol: chat', 'Set-Cookie: a=b' ]);
+        my $w = ws_accept($c, $req, headers => [ 'Set-Cookie: a=b',
+                                        'Sec-WebSocket-Protocol: chat' ]);
         $w->text('hello');
         $c->wait_end(20);
         return 0;
