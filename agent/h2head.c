@@ -6,6 +6,7 @@
 
 #include "fields.h"
 #include "memory.h"
+#include "reason.h"
 
 #define FIELD_OVERHEAD 32 /* what RFC 9113 §6.5.2 adds for each */
 #define LENGTH_DIGITS 20
@@ -288,12 +289,17 @@ struct h2fields *h2fields_response(int status, const struct head *h,
                                    int64_t length)
 {
     char number[LENGTH_DIGITS + 1], *text;
-    struct h2fields *f = new_fields(h->nfields + 2,
-                                    bytes_of(h->fields, h->nfields) + 64,
+    struct h2fields *f = new_fields(h->nfields + 3,
+                                    bytes_of(h->fields, h->nfields)
+                                        + h->reason.n + 96,
                                     &text);
     int n = snprintf(number, sizeof(number), "%03d", status);
 
     put(f, &text, SPAN(":status"), (struct span) {number, (size_t) n});
+
+    if (h->reason.n != 0 && !span_is(h->reason, reason_of(status))) {
+        put(f, &text, SPAN("x-inverting-proxy-reason"), h->reason);
+    }
 
     for (size_t i = 0; i < h->nfields; i++) {
         if (field_passes(h, &h->fields[i], HEAD_RESPONSE)

@@ -597,11 +597,7 @@ ngx_http_inverting_h2_on_begin_headers(nghttp2_session *session,
 
     st = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
 
-    if (st && !st->released) {
-        ngx_http_inverting_h2_head_begin(st);
-    }
-
-    return 0;
+    return (st && !st->released) ? ngx_http_inverting_h2_head_begin(st) : 0;
 }
 
 

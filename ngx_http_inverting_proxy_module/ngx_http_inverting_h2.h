@@ -36,6 +36,9 @@
 
 #define NGX_HTTP_INVERTING_H2_ACCEPT_LEN   28
 
+/* a backend's own reason phrase is cut there */
+#define NGX_HTTP_INVERTING_H2_REASON_LEN   100
+
 
 typedef struct {
     ngx_http_inverting_ptth_t       *ptth;
@@ -54,6 +57,8 @@ typedef struct {
     size_t                           head_size;
     ngx_uint_t                       status;
     ngx_uint_t                       chunked;     /* it has no length */
+    u_char                           reason[NGX_HTTP_INVERTING_H2_REASON_LEN];
+    size_t                           reason_len;
 
     /* since the last tick */
     ngx_uint_t                       settings;
@@ -115,7 +120,7 @@ ngx_int_t ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st);
 void ngx_http_inverting_h2_request_moved(ngx_http_inverting_h2_stream_t *st);
 
 /* a head begins, has another field, is whole: 0 or an error of nghttp2 */
-void ngx_http_inverting_h2_head_begin(ngx_http_inverting_h2_stream_t *st);
+int ngx_http_inverting_h2_head_begin(ngx_http_inverting_h2_stream_t *st);
 int ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
     const uint8_t *name, size_t namelen, const uint8_t *value,
     size_t valuelen);

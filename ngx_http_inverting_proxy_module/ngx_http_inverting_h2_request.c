@@ -134,6 +134,13 @@ ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
 
     st->bodiless = ngx_http_inverting_h2_is(&head.method, "HEAD");
 
+    if (head.host.len == 0) {
+
+        /* HTTP/1.0: there has to be one */
+
+        ngx_str_set(&head.host, "localhost");
+    }
+
     ngx_http_inverting_h2_set(0, &ngx_http_inverting_h2_method,
                               st->tunnel ? &ngx_http_inverting_h2_connect
                                          : &head.method, NGHTTP2_NV_FLAG_NONE);

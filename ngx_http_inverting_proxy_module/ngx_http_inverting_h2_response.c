@@ -10,14 +10,19 @@
 
 #include "ngx_http_inverting_h2.h"
 #include "ngx_http_inverting_head.h"
+#include "../agent/reason.h"
+
+
+/* the status line, with the fields of a 101, goes before the fields */
+#define NGX_HTTP_INVERTING_H2_STATUS_ROOM  160
 
 
 #define ngx_http_inverting_h2_is(name, len, s)                                \
     ((len) == sizeof(s) - 1 && ngx_memcmp(name, s, sizeof(s) - 1) == 0)
 
 
-static ngx_int_t ngx_http_inverting_h2_status(
-    ngx_http_inverting_h2_stream_t *st);
+static void ngx_http_inverting_h2_status_line(
+    ngx_http_inverting_h2_stream_t *st, ngx_str_t *head);
 static void ngx_http_inverting_h2_trailers(
     ngx_http_inverting_h2_stream_t *st);
 static ngx_int_t ngx_http_inverting_h2_append(ngx_http_inverting_h2_t *h2,
@@ -30,22 +35,33 @@ static void ngx_http_inverting_h2_finish(ngx_http_inverting_h2_stream_t *st);
 static void ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st);
 
 
-void
+int
 ngx_http_inverting_h2_head_begin(ngx_http_inverting_h2_stream_t *st)
 {
+    ngx_int_t                 rc;
     ngx_http_inverting_h2_t  *h2;
+
+    static u_char  last[] = CRLF "0" CRLF;
+    static u_char  room[NGX_HTTP_INVERTING_H2_STATUS_ROOM];
 
     h2 = st->h2;
 
     h2->head_len = 0;
     h2->status = 0;
+    h2->reason_len = 0;
     h2->chunked = 1;
 
-    if (st->answering) {
-        (void) ngx_http_inverting_h2_append(h2, st->in_chunk ? CRLF "0" CRLF
-                                                             : "0" CRLF,
-                                            st->in_chunk ? 5 : 3);
+    if (!st->answering) {
+        rc = ngx_http_inverting_h2_append(h2, room, sizeof(room));
+
+    } else if (st->in_chunk) {
+        rc = ngx_http_inverting_h2_append(h2, last, sizeof(last) - 1);
+
+    } else {
+        rc = ngx_http_inverting_h2_append(h2, last + 2, sizeof(last) - 3);
     }
+
+    return (rc == NGX_OK) ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 
@@ -67,8 +83,10 @@ ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
 
         h2->status = ngx_atoi((u_char *) value, 3);
 
-        return (ngx_http_inverting_h2_status(st) == NGX_OK)
-               ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+        /* what would follow a 101 can't be carried */
+
+        return (h2->status == NGX_HTTP_SWITCHING_PROTOCOLS)
+               ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
     }
 
     if (h2->status / 100 == 1) {
@@ -77,6 +95,14 @@ ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
 
     if (ngx_http_inverting_h2_is(name, namelen, "content-length")) {
         h2->chunked = 0;
+
+    } else if (!st->answering
+               && ngx_http_inverting_h2_is(name, namelen,
+                                           "x-inverting-proxy-reason"))
+    {
+        h2->reason_len = ngx_min(valuelen, NGX_HTTP_INVERTING_H2_REASON_LEN);
+        ngx_memcpy(h2->reason, value, h2->reason_len);
+        return 0;
     }
 
     if (st->tunnel && h2->status == NGX_HTTP_OK
@@ -104,45 +130,40 @@ ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
 }
 
 
-static ngx_int_t
-ngx_http_inverting_h2_status(ngx_http_inverting_h2_stream_t *st)
+/* there is room for it before the fields, which have been written already */
+
+static void
+ngx_http_inverting_h2_status_line(ngx_http_inverting_h2_stream_t *st,
+    ngx_str_t *head)
 {
     u_char                   *p;
     ngx_http_inverting_h2_t  *h2;
-    u_char                    buf[sizeof("HTTP/1.1 200" CRLF)];
+    u_char                    buf[NGX_HTTP_INVERTING_H2_STATUS_ROOM];
 
-    static u_char  upgrade[] =
+    static char  upgrade[] =
         "HTTP/1.1 101 Switching Protocols" CRLF
         "Upgrade: websocket" CRLF
         "Sec-WebSocket-Accept: ";
 
     h2 = st->h2;
 
-    if (h2->status / 100 == 1) {
-
-        /* what would follow a 101 can't be carried */
-
-        return (h2->status == NGX_HTTP_SWITCHING_PROTOCOLS) ? NGX_ERROR
-                                                            : NGX_OK;
-    }
-
     if (st->tunnel && h2->status == NGX_HTTP_OK) {
+        p = ngx_sprintf(buf, "%s%*s" CRLF, upgrade,
+                        (size_t) NGX_HTTP_INVERTING_H2_ACCEPT_LEN, st->accept);
 
-        if (ngx_http_inverting_h2_append(h2, upgrade, sizeof(upgrade) - 1)
-            != NGX_OK
-            || ngx_http_inverting_h2_append(h2, st->accept,
-                                           NGX_HTTP_INVERTING_H2_ACCEPT_LEN)
-               != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
+    } else if (h2->reason_len) {
+        p = ngx_sprintf(buf, "HTTP/1.1 %03ui %*s" CRLF, h2->status,
+                        h2->reason_len, h2->reason);
 
-        return ngx_http_inverting_h2_append(h2, CRLF, 2);
+    } else {
+        p = ngx_sprintf(buf, "HTTP/1.1 %03ui %s" CRLF, h2->status,
+                        reason_of(h2->status));
     }
 
-    p = ngx_sprintf(buf, "HTTP/1.1 %03ui" CRLF, h2->status);
+    head->data = h2->head + NGX_HTTP_INVERTING_H2_STATUS_ROOM - (p - buf);
+    head->len = h2->head_len - NGX_HTTP_INVERTING_H2_STATUS_ROOM + (p - buf);
 
-    return ngx_http_inverting_h2_append(h2, buf, p - buf);
+    ngx_memcpy(head->data, buf, p - buf);
 }
 
 
@@ -151,6 +172,7 @@ ngx_http_inverting_h2_head_end(ngx_http_inverting_h2_stream_t *st,
     ngx_uint_t last)
 {
     ngx_int_t                 rc;
+    ngx_str_t                 head;
     ngx_http_inverting_h2_t  *h2;
 
     static u_char  none[] = "Content-Length: 0" CRLF;
@@ -201,7 +223,8 @@ ngx_http_inverting_h2_head_end(ngx_http_inverting_h2_stream_t *st,
 
     st->framed = h2->chunked;
 
-    ngx_http_inverting_h2_write(st, h2->head, h2->head_len);
+    ngx_http_inverting_h2_status_line(st, &head);
+    ngx_http_inverting_h2_write(st, head.data, head.len);
 
     if (last) {
         st->ended = 1;

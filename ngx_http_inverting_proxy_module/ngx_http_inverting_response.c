@@ -89,16 +89,13 @@ ngx_http_inverting_process_status_line(ngx_http_request_t *r)
         u->state->status = ctx->status.code;
     }
 
-    if (len > 3 || ctx->end.tx->transport != NGX_HTTP_INVERTING_PTTH) {
-        u->headers_in.status_line.len = len;
-        u->headers_in.status_line.data = ngx_pnalloc(r->pool, len);
-        if (u->headers_in.status_line.data == NULL) {
-            return NGX_ERROR;
-        }
+    u->headers_in.status_line.len = len;
+    u->headers_in.status_line.data = ngx_pnalloc(r->pool, len);
+    if (u->headers_in.status_line.data == NULL) {
+        return NGX_ERROR;
+    }
 
-        ngx_memcpy(u->headers_in.status_line.data, ctx->status.start, len);
-
-    } /* else nginx knows the reason: HTTP/2 has none */
+    ngx_memcpy(u->headers_in.status_line.data, ctx->status.start, len);
 
     if (ngx_array_init(&ctx->fields, r->pool, 16, sizeof(ngx_table_elt_t))
         != NGX_OK)

@@ -88,7 +88,8 @@ my $b = $t->backend(sub {
 
 my $p = $t->ptth_proxy;
 spew($t->dir . '/token', "secret-token\n");
-my $a = $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
+my $a = $t->agent(transport => 'auto',
+                  proxy => $p->url, backend => 'b', host => $b->address,
                   args => [ '-token-file=' . $t->dir . '/token',
                             '-request-forwarding-timeout=2s',
                             '-proxy-timeout=2s' ], wait => 0);
@@ -256,7 +257,8 @@ is(scalar($a->stop), 0, 'it ends well');
 
 # the user, when asked for; credentials, when not
 
-$a = $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
+$a = $t->agent(transport => 'auto',
+               proxy => $p->url, backend => 'b', host => $b->address,
                args => [ '-forward-user-id', '-strip-credentials' ],
                wait => 0);
 $h = $p->dialled;

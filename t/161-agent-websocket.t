@@ -97,7 +97,8 @@ for my $kind ('tcp', 'unix', 'tls') {
     my $b = $t->backend(\&backend,
                         $kind eq 'unix' ? (unix => 1)
                         : $kind eq 'tls' ? (tls => [ @crt[0, 1] ]) : ());
-    my $a = $t->agent(proxy => $p->url, backend => 'b', wait => 0,
+    my $a = $t->agent(transport => 'auto',
+                      proxy => $p->url, backend => 'b', wait => 0,
                       host => $kind eq 'tls' ? 'https://localhost:' . $b->port
                                              : $b->address,
                       args => [ $kind eq 'tls' ? "-ca-file=$crt[0]" : () ]);

@@ -17,7 +17,8 @@ my $b = $t->backend(sub {
 
 sub agent {
     my ($p, @args) = @_;
-    return $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
+    return $t->agent(transport => 'auto',
+                     proxy => $p->url, backend => 'b', host => $b->address,
                      args => [ @args ], wait => 0);
 }
 

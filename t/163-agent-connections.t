@@ -24,7 +24,8 @@ my $p = $t->ptth_proxy;
 
 sub agent {
     my (@args) = @_;
-    return $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
+    return $t->agent(transport => 'auto',
+                     proxy => $p->url, backend => 'b', host => $b->address,
                      args => [ '-debug', @args ], wait => 0);
 }
 

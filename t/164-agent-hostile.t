@@ -19,7 +19,8 @@ my $b = $t->backend(sub {
     return $c->respond(200, [], 'fine');
 });
 my $p = $t->ptth_proxy;
-my $a = $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
+my $a = $t->agent(transport => 'auto',
+                  proxy => $p->url, backend => 'b', host => $b->address,
                   args => [ '-max-concurrency=100', '-transport=ptth' ],
                   wait => 0);
 my $h = $p->dialled;

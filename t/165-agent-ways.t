@@ -41,7 +41,8 @@ sub stop {
 
 my $p = $t->ptth_proxy(tls => [ $crt, $key ]);
 (my $url = $p->url) =~ s/127\.0\.0\.1/localhost/;
-my $a = $t->agent(proxy => $url, backend => 'b', host => $b->address,
+my $a = $t->agent(transport => 'auto',
+                  proxy => $url, backend => 'b', host => $b->address,
                   args => [ "-ca-file=$crt" ], wait => 0);
 my $c = $p->call(qr{ptth});
 is(ptth_wrong($c->{request}), undef, 'over TLS: it asks for PTTH');
@@ -58,7 +59,8 @@ is($x->{sha256}, body_sha256('slow', 8_000_000), 'gets it all');
 stop($a, $h);
 
 # a certificate that nobody vouches for
-$a = $t->agent(proxy => $url, backend => 'b', host => $b->address, wait => 0);
+$a = $t->agent(transport => 'auto',
+               proxy => $url, backend => 'b', host => $b->address, wait => 0);
 $SIG{PIPE} = 'IGNORE';
 ok(!$p->call(qr/./, 1), 'a certificate that nobody vouches for: no call');
 ok($a->wait_log(qr/proxy unreachable: .*certificate/i), 'the log says why');
@@ -71,7 +73,8 @@ my ($ccrt, $ckey) = $t->certificate_for('client');
 $p = $t->ptth_proxy(tls => [ $crt, $key ], tls_options => {
     SSL_verify_mode => 0x03, SSL_ca_file => $ccrt });
 ($url = $p->url) =~ s/127\.0\.0\.1/localhost/;
-$a = $t->agent(proxy => $url, backend => 'b', host => $b->address, wait => 0,
+$a = $t->agent(transport => 'auto',
+               proxy => $url, backend => 'b', host => $b->address, wait => 0,
                args => [ "-ca-file=$crt", "-client-cert=$ccrt",
                          "-client-key=$ckey" ]);
 $h = $p->dialled;
@@ -142,7 +145,8 @@ for my $tls (0, 1) {
         (my $url = $p->url) =~ s/127\.0\.0\.1/localhost/;
 
         $relay->clear_notes;
-        my $a = $t->agent(proxy => $url, backend => 'b', host => $b->address,
+        my $a = $t->agent(transport => 'auto',
+                          proxy => $url, backend => 'b', host => $b->address,
                           args => [ "-ca-file=$crt" ], wait => 0,
                           env => { "${way}_proxy" => $proxy });
         my $h = $p->dialled;
@@ -161,7 +165,8 @@ my $strip = $t->backend(sub {
     return $c->respond(200, [], $req->{target} =~ /pending/ ? '[]' : 'hello');
 });
 
-$a = $t->agent(proxy => $strip->url, backend => 'b', host => $b->address,
+$a = $t->agent(transport => 'auto',
+               proxy => $strip->url, backend => 'b', host => $b->address,
                wait => 0);
 ok($strip->wait_note(qr/pending/), 'an upgrade that is stripped: it polls');
 is(scalar($a->stop), 0, 'it ends well');

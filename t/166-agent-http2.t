@@ -61,7 +61,8 @@ my $p = $t->ptth_proxy;
 
 for my $kind ('tcp', 'unix') {
     my $b = $t->backend(\&serve, raw => 1, unix => $kind eq 'unix');
-    my $a = $t->agent(proxy => $p->url, backend => 'b', wait => 0,
+    my $a = $t->agent(transport => 'auto',
+                      proxy => $p->url, backend => 'b', wait => 0,
                       host => $b->address, args => [ '-force-http2' ]);
     my $h = $p->dialled;
 

@@ -46,6 +46,7 @@ sub argv {
     push @argv, "-proxy=$self->{proxy}" if defined $self->{proxy};
     push @argv, "-backend=$self->{backend}" if defined $self->{backend};
     push @argv, "-host=$self->{host}" if defined $self->{host};
+    push @argv, "-transport=$self->{transport}" if defined $self->{transport};
     push @argv, @{$self->{args} || []};
 
     if ($ENV{INVERTING_PROXY_VALGRIND}) {

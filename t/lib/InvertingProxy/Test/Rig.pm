@@ -126,10 +126,17 @@ sub stand_in {
 }
 
 
+# How agents take requests, unless a test says otherwise.
+
+sub transport { return $ENV{INVERTING_PROXY_TRANSPORT} || 'poll' }
+
+
 sub agent {
     my ($self, %opt) = @_;
 
     my $wait = defined $opt{wait} ? delete $opt{wait} : 1;
+
+    $opt{transport} ||= $self->transport;
 
     if (!exists $opt{proxy}) {
         $opt{proxy} = 'http://127.0.0.1:' . $self->nginx->port . '/';
