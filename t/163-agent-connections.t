@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# The agent's PTTH connections: how many, what becomes of them when the proxy or
-# the agent goes, what shows that the other side is gone.
+# The agent's PTTH connections: how many, what becomes of them when the proxy
+# or the agent goes, what shows that the other side is gone.
 
 use lib 't/lib';
 use InvertingProxy::Test;
@@ -208,11 +208,11 @@ stop($a);
 $a = agent('-max-concurrency=2');
 @h = map { $p->dialled(worker => "$_/2") } 0, 1;
 $h[0]->wait(sub { $h[0]{settings}{MAX_CONCURRENT_STREAMS} });
-is($h[0]{settings}{MAX_CONCURRENT_STREAMS}, 2, '-max-concurrency is announced');
+is($h[0]{settings}{MAX_CONCURRENT_STREAMS}, 2,
+   '-max-concurrency is announced');
 $b->clear_notes;
-my @x = map { $h[$_]->request('GET', '/wait/1') } 0, 1;
-$h[0]->drain(0.2);
-$h[1]->drain(0.2);
+my @x = map { $h[$_]->request('GET', '/wait/3') } 0, 1;
+ok(waitfor(sub { 2 == grep { /waiting/ } $b->notes }), 'as many in progress');
 $x = $h[1]->request('GET', '/x');
 ok($h[1]->wait(sub { defined $x->{reset} }, 5), 'one too many in all');
 is($x->{reset}, REFUSED_STREAM, 'is refused, for another agent to take');

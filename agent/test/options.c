@@ -108,6 +108,16 @@ int main(void)
     OK(refused("-host unix:x", 2, "-host"), "a relative socket");
     OK(refused("-backend=", 2, "-backend"), "an empty ID");
     OK(refused("-token-file=", 2, "-token-file"), "an empty file name");
+    OK(refused("-transport=tcp", 2, "-transport"), "a transport");
+    OK(refused("-connections=65", 2, "-connections"), "too many connections");
+    OK(parse("-proxy http://p -backend b") == 0
+       && o.transport == TRANSPORT_AUTO && o.connections == 0,
+       "the transport as preset");
+    OK(parse("-proxy http://p -backend b -transport ptth -connections 2") == 0
+       && o.transport == TRANSPORT_PTTH && o.connections == 2,
+       "PTTH on two connections");
+    OK(parse("-proxy http://p -backend b -transport=poll") == 0
+       && o.transport == TRANSPORT_POLL, "polling");
     OK(refused("stray", 2, "stray"), "an argument that is no flag");
     OK(refused("-- stray", 2, "stray"), "one behind --");
 
