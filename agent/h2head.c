@@ -152,7 +152,10 @@ static bool join_cookies(struct h2request *r)
         all.n = (size_t) (r->text + r->used - all.p);
     }
 
-    first->value = all;
+    if (first != NULL) {
+        first->value = all;
+    }
+
     h->nfields = n;
 
     return true;
