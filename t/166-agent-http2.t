@@ -42,6 +42,10 @@ sub answer {
         return $x->rst(INTERNAL_ERROR);
     }
 
+    if ($target eq '/head') {
+        return $x->respond(200, [], 'x' x 1000, head => 1);
+    }
+
     if ($target eq '/chunked') {
         return $x->respond(200, [], body_bytes('key', $n), chunked => 1);
     }
@@ -97,7 +101,7 @@ for my $kind ('tcp', 'unix') {
         is($x->{body}, "$n " . body_sha256('u', $n), 'whole and right');
     }
 
-    $x = $h->request('HEAD', '/small/x');
+    $x = $h->request('HEAD', '/head');
     ok($x->response, 'HEAD');
     is($x->{status}, 200, 'is answered');
 
