@@ -1,0 +1,290 @@
+#!/usr/bin/perl
+
+# PTTH with http/1.1: one request at a time on a connection, pipelining never.
+
+use lib 't/lib';
+use InvertingProxy::Test;
+use InvertingProxy::Test::WebSocket;
+use InvertingProxy::Test::Work;
+
+my $t = InvertingProxy::Test->new;
+
+my $n = $t->nginx(workers => 2, http => <<'EOT');
+    inverting_proxy_zone zone=main:8m;
+    inverting_proxy_backend main b end_user=allUsers backend_user=me;
+    inverting_proxy_backend main work end_user=allUsers backend_user=me
+                            prefix=/work;
+    inverting_proxy_agent_user me;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+        client_max_body_size 0;
+        location / { inverting_proxy_pass main; }
+        location /agent/ { inverting_proxy_agent main; }
+        location /api/ { inverting_proxy_api main; }
+    }
+EOT
+
+my @h1 = (backend => 'b', alpn => 'http%2F1.1');
+my $h = $t->ptth(@h1);
+
+sub ask {
+    my ($method, $target, %opt) = @_;
+
+    my $c = $t->client;
+    $c->request($method, $target, %opt);
+    my $r = $h->read_head or die "$method $target does not come\n";
+
+    return ($c, $r);
+}
+
+sub gone {
+    my ($name) = @_;
+
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    like($h->wait_end(5), qr/^(?:eof|reset)$/, "$name: the connection is closed");
+    ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), "$name: and forgotten");
+    $h->close;
+    $h = $t->ptth(@h1);
+}
+
+
+# One after the other, on the same connection
+
+for my $method (qw(GET HEAD POST PUT DELETE PROPFIND)) {
+    my ($c, $r) = ask($method, '/p?q');
+    is($r->{method}, $method, $method);
+    is($r->{target}, '/p?q', "$method: the target");
+    is($r->header('Host'), 'localhost', "$method: Host");
+    $h->read_body($r);
+    $h->respond(200, [ 'X-A: 1', 'X-A: 2' ], "to $method",
+                head => $method eq 'HEAD');
+    my $m = $c->response;
+    is($m->{status}, 200, "$method: a response");
+    is($m->header('X-A'), '1, 2', "$method: its fields");
+    is($m->{body}, $method eq 'HEAD' ? '' : "to $method", "$method: its body");
+    $c->close;
+}
+
+my ($c, $r) = ask('GET', '/', headers => [
+    'X-Inverting-Proxy-User-ID: forged', 'Connection: X-Named',
+    'X-Named: gone', 'Keep-Alive: 1', 'TE: deflate' ]);
+like($r->header('X-Inverting-Proxy-Request-ID'), qr/^[0-9a-f]{32}$/, 'an ID');
+is($r->header('X-Inverting-Proxy-User-ID'), undef, 'nobody has signed in');
+is($r->header($_), undef, "$_ is of the connection")
+    for qw(X-Named Keep-Alive TE);
+$h->respond(204, [], undef);
+is($c->response->{status}, 204, '204');
+$c->close;
+
+($c, $r) = ask('GET', '/');
+$h->respond(304, [ 'ETag: "x"', 'Content-Length: 100' ], undef);
+is($c->response->{status}, 304, '304');
+$c->close;
+
+for my $size (0, 1, 100_000) {
+    for my $chunked (0, 1) {
+        my $name = "$size bytes, " . ($chunked ? 'chunked' : 'a length');
+        my ($c, $r) = ask('POST', '/up', body => body_bytes('up', $size),
+                          chunked => $chunked);
+        $h->read_body($r, digest => 1);
+        is($r->{sha256}, body_sha256('up', $size), "$name: up");
+        is($r->{framing}, $chunked ? 'chunked' : 'length', "$name: the framing");
+        $h->respond(200, [], body_bytes('down', $size), chunked => $chunked,
+                    trailers => [ 'X-T: end' ]);
+        my $m = $c->response(digest => 1);
+        is($m->{sha256}, body_sha256('down', $size), "$name: down");
+        is($m->trailer('X-T'), $chunked ? 'end' : undef, "$name: trailers");
+        is($m->{cut}, undef, "$name: whole");
+        $c->close;
+    }
+}
+
+($c, $r) = ask('GET', '/');
+$h->write("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+$h->write("HTTP/1.1 100 Continue\r\n\r\n");
+$h->respond(200, [], 'late');
+my $m = $c->response;
+is($m->{body}, 'late', 'interim responses are consumed');
+is_deeply($m->{interim}, [], 'all of them');
+$c->close;
+
+# The reason, which HTTP/2 has not got.
+
+($c, $r) = ask('GET', '/');
+$h->write("HTTP/1.1 299 Quite Well\r\nContent-Length: 0\r\n\r\n");
+is($c->response->{reason}, 'Quite Well', 'the reason');
+$c->close;
+
+
+# Never two at a time
+
+my @c = map { my $c = $t->client; $c->request('GET', "/$_"); $c } 1 .. 3;
+$r = $h->read_head;
+is($r->{target}, '/1', 'the first one');
+is($h->wait_end(0.3), undef, 'the others wait');
+ok($t->wait_status(sub { $_[0]->waiting('b') == 2 }), 'in the queue');
+$h->respond(200, [], 'one');
+is($c[0]->response->{body}, 'one', 'its response');
+$r = $h->read_head;
+is($r->{target}, '/2', 'then the second one');
+
+my $other = $t->ptth(@h1, wait => 0);
+is($other->read_head->{target}, '/3', 'another connection has the third');
+$other->respond(200, [], 'three');
+$h->respond(200, [], 'two');
+is($c[2]->response->{body}, 'three', 'its response');
+is($c[1]->response->{body}, 'two', 'and that of the second');
+$_->close for @c, $other;
+ok($t->wait_status(sub { $_[0]->agents('b') == 1 }), 'one is left');
+
+# The next one only after the request of the last one has been sent as a whole.
+
+$c = $t->client;
+$c->request('POST', '/early', length => 1000);
+$c->write('x' x 10);
+$r = $h->read_head;
+$h->respond(403, [], 'no');
+is($c->response->{status}, 403, 'an answer before the end of the request');
+$c->close;
+
+my $next = $t->client;
+$next->request('GET', '/next');
+my $end = $h->wait_end(5);
+
+# It cannot go on with this connection: half a request was sent.
+$h->read_some while !$h->{eof} && $h->wait_end(2);
+gone('half a request');
+is($h->read_head->{target}, '/next', 'another connection has the next one');
+$h->respond(200, [], 'fine');
+is($next->response->{body}, 'fine', 'and answers it');
+$next->close;
+
+
+# How it ends
+
+($c, $r) = ask('GET', '/');
+$h->respond(200, [ 'Connection: close' ], 'last');
+is($c->response->{body}, 'last', 'Connection: close');
+$c->close;
+gone('Connection: close');
+
+($c, $r) = ask('GET', '/');
+$h->write("HTTP/1.1 200 OK\r\n\r\nuntil it closes");
+$h->close;
+$m = $c->response;
+is($m->{body}, 'until it closes', 'a body that ends with the connection');
+is($m->{cut}, undef, 'is whole');
+$c->close;
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'and the connection gone');
+$h = $t->ptth(@h1);
+
+($c, $r) = ask('GET', '/');
+$h->write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+$h->close;
+ok($c->response->{cut}, 'too short a body is a cut');
+$c->close;
+$h = $t->ptth(@h1);
+
+($c, $r) = ask('GET', '/');
+$c->close;
+gone('a client that goes away');
+
+# Lost before the response: another one has it.
+
+$other = $t->ptth(@h1);
+($c, $r) = map { @$_ } do {
+    my $c = $t->client;
+    $c->request('GET', '/again');
+    my $select = waitfor(sub { (grep { $_->ready(0, 0) } $h, $other)[0] });
+    ($h, $other) = ($other, $h) if $select == $other;
+    [ $c, $h->read_head ];
+};
+$h->close;
+is($other->read_head->{target}, '/again', 'a request is offered again');
+$other->respond(200, [], 'from the other');
+is($c->response->{body}, 'from the other', 'and answered');
+$c->close;
+$h = $other;
+
+for my $case (
+    [ 'garbage'        => "\0\1\2\3 garbage\r\n\r\n" ],
+    [ 'two lengths'    => "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n"
+                          . "Content-Length: 2\r\n\r\nxx" ],
+    [ 'both framings'  => "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n"
+                          . "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+                          . "\r\n" ],
+    [ 'gzip'           => "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx" ],
+    [ 'a 101'          => "HTTP/1.1 101 Yes\r\nUpgrade: x\r\n\r\n" ],
+    [ 'a bare CR'      => "HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n" ],
+    [ 'too long'       => "HTTP/1.1 200 OK\r\nX: " . 'x' x 100_000
+                          . "\r\n\r\n" ],
+    [ 'HTTP/2'         => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" ],
+) {
+    my ($name, $bytes) = @$case;
+    my ($c, $r) = ask('POST', '/', body => '');
+    $h->read_body($r);
+    $h->write($bytes);
+    is($c->response->{status}, 502, "$name: 502");
+    $c->close;
+    gone($name);
+}
+
+# More than the response there is to be: nothing of it is anybody's.
+
+($c, $r) = ask('GET', '/');
+$h->write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+          . "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+is($c->response->{body}, 'ok', 'a response too many');
+$c->close;
+gone('a response too many');
+
+$h->write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+gone('a response to nothing');
+
+
+# A WebSocket is an upgrade of this connection, too.
+
+$c = $t->client;
+$c->write("GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+          . "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+          . "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+$r = $h->read_head;
+is(lc($r->header('Upgrade') || ''), 'websocket', 'an upgrade comes');
+my $server = ws_accept($h, $r);
+$m = $c->response(head_only => 1);
+is($m->{status}, 101, '101');
+is($m->header('Sec-WebSocket-Accept'), 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=',
+   'its key');
+my $w = ws_over($c, mask => 1);
+$w->text('ping');
+is($server->message->{data}, 'ping', 'a message');
+$server->text('pong');
+is($w->message->{data}, 'pong', 'and one back');
+$c->close;
+gone('a WebSocket that is over');
+$h->close;
+
+
+# Many of them, under load
+
+my $s = $t->ptth_server(backend => 'work', alpn => 'http%2F1.1',
+                        connections => 6, code => work_origin());
+ok($t->wait_status(sub { $_[0]->agents('work') >= 6 }), 'six connections');
+my @wrong;
+my $load = $t->load(clients => 8, count => 25, code => sub {
+    my ($load, $i) = @_;
+    my $key = "$load->{client}-$i";
+    my @to = (prefix => '/work');
+
+    return work_download($t, $key, 100_000, @to) if $i % 5 == 3;
+    return work_upload($t, $key, 100_000, @to) if $i % 5 == 4;
+    return work_small($t, $key, @to, method => $i % 2 ? 'GET' : 'POST');
+});
+my $result = $load->wait;
+is(scalar @{$result->{wrong}}, 0, 'nothing was wrong')
+    or diag($load->text($result));
+$s->stop;
+
+$t->done;
