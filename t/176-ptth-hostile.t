@@ -91,9 +91,6 @@ sub over {
 # One frame that is wrong.  The stream is open: it has had no response yet.
 
 sub settings { return frame(SETTINGS, 0, 0, settings_payload(@_)) }
-sub settings_payload {
-    return InvertingProxy::Test::Http2::settings_payload(@_);
-}
 
 my $head = literal(':status' => 200);
 
@@ -360,8 +357,6 @@ sub flood {
     cmp_ok($sent, '<', $many, "$name: it is stopped");
     over($name, $h, $c);
 }
-
-my $n_ping = 0;
 
 flood('PING', sub { frame(PING, 0, 0, 'x' x 8) });
 flood('SETTINGS', sub { frame(SETTINGS, 0, 0, settings_payload(
