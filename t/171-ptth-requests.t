@@ -205,6 +205,7 @@ $c->write('x' x 1000);
 $x = $h->take;
 $h->wait(sub { $x->{length} == 1000 });
 $x->respond(413, [], 'too much');
+$x->flush;
 my $m = $c->response;
 is($m->{status}, 413, 'an early answer');
 is($m->{body}, 'too much', 'its body');

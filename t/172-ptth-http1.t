@@ -28,6 +28,10 @@ EOT
 my @h1 = (backend => 'b', alpn => 'http%2F1.1');
 my $h = $t->ptth(@h1);
 
+is($h->{answer}->header('ALPN'), 'http%2F1.1', 'http/1.1 is agreed on');
+like($h->{answer}->header('X-Inverting-Proxy-Worker'), qr{^[01]/2$},
+     'the worker');
+
 sub ask {
     my ($method, $target, %opt) = @_;
 
