@@ -9,7 +9,7 @@ use InvertingProxy::Test::Http2 qw(:all);
 use InvertingProxy::Test::Work;
 
 my $t = InvertingProxy::Test->new;
-my $big = 16 * 1024 * 1024 + 3;
+my $big = 16 * 1024 * 1024 + 8;
 
 my $n = $t->nginx(workers => 2, http => <<'EOT');
     inverting_proxy_zone zone=main:8m;

@@ -78,7 +78,10 @@ sub ptth_answer {
     my $client = ptth_ask(%opt);
     my $answer = $client->response(head_only => 1);
 
-    $client->read_body($answer) if $answer && $answer->{status} != 101;
+    if ($answer && $answer->{status} != 101) {
+        $client->read_body($answer, request_method => $opt{method});
+    }
+
     $client->close;
 
     return $answer;
