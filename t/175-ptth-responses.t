@@ -209,6 +209,12 @@ for my $trailers ([ ':status' => 200 ], [ 'Upper' => 'x' ],
     $c->close;
 }
 
+# What an agent sends is shown in the log as what it is, not as lines of it.
+
+is(scalar(grep { $_ ne '' && !m{^\d{4}/\d\d/\d\d } } split(/\n/, $n->log)), 0,
+   'each line of the log is one of nginx')
+    or diag(grep { !m{^\d{4}/} } split(/^/, $n->log));
+
 # The other backend's connection has not noticed anything.
 
 my $c = $t->client;
