@@ -111,7 +111,8 @@ $h->close;
 # A number that grows is wrong; the connection may end, but no worker does.
 
 $h = $t->ptth(backend => 'b');
-$c = ask('/grows');
+$c = $t->client;
+$c->request('POST', '/grows', body => '');
 $x = $h->take;
 $h->goaway($x->{id});
 $h->goaway($x->{id} + 2);

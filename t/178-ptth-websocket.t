@@ -76,7 +76,7 @@ ok(!$x->{ended}, 'it has not ended');
 $x->respond(200, [ 'Sec-WebSocket-Protocol: chat', 'X-B: c' ], undef,
             hold => 1);
 my $m = $c->response(head_only => 1);
-is($m->{status}, 101, '101');
+is($m->{status}, 101, 'a 101');
 is(lc $m->header('Upgrade'), 'websocket', 'Upgrade');
 is(lc $m->header('Connection'), 'upgrade', 'Connection');
 is($m->header('Sec-WebSocket-Accept'), 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=',

@@ -41,8 +41,9 @@ my @hand = map { $t->ptth_server(backend => 'hand',
 sub load {
     return $t->load(clients => 4, code => sub {
         my ($load, $i) = @_;
-        return work_small($t, "$load->{client}-$i", timeout => 10,
-                          prefix => $i % 2 ? '/real' : '/hand');
+        my $to = $i % 2 ? 'real' : 'hand';
+        return work_small($t, "$to-$load->{client}-$i", timeout => 10,
+                          prefix => "/$to");
     });
 }
 
@@ -52,7 +53,8 @@ sub two {
 }
 
 
-# Agents: a response of one piece is either all there, or was not begun.
+# Agents: a small response is either all there, or was not begun.  (The one by
+# hand writes head and body apart, and can be killed between them.)
 
 srand(4711);
 ok(two('real') && two('hand'), 'two of each');
@@ -72,7 +74,8 @@ for my $i (1 .. $kills) {
 }
 
 my $r = $load->stop;
-is(scalar @{$r->{wrong}}, 0, 'agents: no GET has failed')
+my @failed = grep { $_->[0] !~ m{^/small/hand-\S+: cut: } } @{$r->{wrong}};
+is(scalar @failed, 0, 'agents: no GET has failed')
     or diag($load->text($r));
 ok($t->wait_idle, 'agents: nothing is left');
 

@@ -232,6 +232,7 @@ for my $case ([ 404, [] ], [ 426, [ 'Upgrade: ptth' ] ],
         $fetch->respond(200, [
             'X-Inverting-Proxy-Request-Start-Time: 2026-01-01T00:00:00.1Z' ],
             "GET /small/poll HTTP/1.1\r\nHost: h\r\n\r\n");
+        $p->keep($fetch);
         my $post = $p->call(qr/response$/);
         ok($post, "$name: it posts");
         $post->read_body($post->{request});

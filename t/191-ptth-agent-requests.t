@@ -63,6 +63,9 @@ my $b = $t->backend(sub {
         return 0;
 
     } elsif ($req->{target} eq '/early') {
+        # What is unread when it closes would take the response along.
+        $c->body_start($req);
+        $c->body_piece;
         $c->respond(413, [ 'Connection: close' ], 'too much');
         return 0;
     }
@@ -201,7 +204,7 @@ is(ask('GET', '/raw/close')->response->{body}, 'until it closes',
    'a body that ends with the connection');
 $x = ask('HEAD', '/raw/head')->response;
 is($x && $x->header('Content-Length'), 12345, 'HEAD with a length');
-is(ask('GET', '/raw/no')->response->{status}, 204, '204');
+is(ask('GET', '/raw/no')->response->{status}, 204, 'a 204');
 $x = ask('GET', '/raw/same')->response;
 is($x && $x->{status}, 304, '304 with a length');
 is($x && $x->{length}, 0, '304: no body');
@@ -239,7 +242,7 @@ is($no->wait_end(10), 0, 'it ends');
 
 $x = ask('GET', '/hold');
 ok($x->response(15), 'a backend that does not answer');
-is($x->{status}, 504, '504');
+is($x->{status}, 504, 'is a 504');
 
 
 # Who goes away

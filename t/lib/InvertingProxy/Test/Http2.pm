@@ -304,14 +304,15 @@ sub open_streams {
 sub serve {
     my ($self, $code, %opt) = @_;
 
-    my @waiting;
+    # Kept for a second call: after a GOAWAY, somebody else may go on with it.
+    my $waiting = $self->{waiting} ||= [];
 
     return $self->wait(sub {
-        push @waiting, splice(@{$self->{arrived}});
+        push @$waiting, splice(@{$self->{arrived}});
 
-        my @ready = grep { $_->{ended} || $_->tunnel } @waiting;
-        @waiting = grep { !$_->{ended} && !$_->tunnel && !$_->{closed} }
-                        @waiting;
+        my @ready = grep { $_->{ended} || $_->tunnel } @$waiting;
+        @$waiting = grep { !$_->{ended} && !$_->tunnel && !$_->{closed} }
+                         @$waiting;
         $code->($_) for @ready;
 
         for my $x (grep { $_->{closed} } values %{$self->{streams}}) {
@@ -319,7 +320,7 @@ sub serve {
         }
 
         return $self->{goaway}
-               && ($opt{early} || !@waiting && !$self->open_streams);
+               && ($opt{early} || !@$waiting && !$self->open_streams);
     }, 3600);
 }
 
