@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# The peers of PTTH and the HTTP/2 below them, before anything of ours is tested
-# with them: against nghttp2's tools and nginx, and against each other.
+# The peers of PTTH and the HTTP/2 below them, before anything of ours is
+# tested with them: against nghttp2's tools and nginx, and against each other.
 
 use lib 't/lib';
 use InvertingProxy::Test;
@@ -102,7 +102,8 @@ ok($h->wait(sub { @{$h->{pongs}} }), 'a ping is answered');
 is($h->{pongs}[0], '12345678', 'with the same');
 
 # Windows by hand.
-$h = to_nginx(grant => 'connection', settings => { INITIAL_WINDOW_SIZE => 10 });
+$h = to_nginx(grant => 'connection',
+              settings => { INITIAL_WINDOW_SIZE => 10 });
 $x = $h->request('GET', '/down/w/100/0');
 ok($h->wait(sub { $x->{length} == 10 }), 'ten bytes');
 $x->grant(20);

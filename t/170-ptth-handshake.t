@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# The upgrade to PTTH: who gets the 101, what is in it, and every answer that is
-# not one.
+# The upgrade to PTTH: who gets the 101, what is in it, and every answer that
+# is not one.
 
 use lib 't/lib';
 use InvertingProxy::Test;
@@ -104,7 +104,8 @@ $early->close;
 
 sub api {
     my ($path, $data) = @_;
-    my $m = $t->get("/api/$path", method => 'POST', body => encode_json($data));
+    my $m = $t->get("/api/$path", method => 'POST',
+                    body => encode_json($data));
     is($m->{status}, 200, "made: $path");
     return decode_json($m->{body});
 }

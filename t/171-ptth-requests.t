@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# Requests and responses over PTTH, h2: an agent by hand sees what the client has
-# sent, and the client what the agent has answered.
+# Requests and responses over PTTH, h2: an agent by hand sees what the client
+# has sent, and the client what the agent has answered.
 
 use lib 't/lib';
 use InvertingProxy::Test;

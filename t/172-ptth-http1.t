@@ -47,8 +47,9 @@ sub gone {
 
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-    like($h->wait_end(5), qr/^(?:eof|reset)$/, "$name: the connection is closed");
-    ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), "$name: and forgotten");
+    like($h->wait_end(5), qr/^(?:eof|reset)$/, "$name: it is closed");
+    ok($t->wait_status(sub { $_[0]->agents('b') == 0 }),
+       "$name: and forgotten");
     $h->close;
     $h = $t->ptth(@h1);
 }
@@ -79,12 +80,12 @@ is($r->header('X-Inverting-Proxy-User-ID'), undef, 'nobody has signed in');
 is($r->header($_), undef, "$_ is of the connection")
     for qw(X-Named Keep-Alive TE);
 $h->respond(204, [], undef);
-is($c->response->{status}, 204, '204');
+is($c->response->{status}, 204, 'a 204');
 $c->close;
 
 ($c, $r) = ask('GET', '/');
 $h->respond(304, [ 'ETag: "x"', 'Content-Length: 100' ], undef);
-is($c->response->{status}, 304, '304');
+is($c->response->{status}, 304, 'a 304');
 $c->close;
 
 for my $size (0, 1, 100_000) {
@@ -94,7 +95,8 @@ for my $size (0, 1, 100_000) {
                           chunked => $chunked);
         $h->read_body($r, digest => 1);
         is($r->{sha256}, body_sha256('up', $size), "$name: up");
-        is($r->{framing}, $chunked ? 'chunked' : 'length', "$name: the framing");
+        is($r->{framing}, $chunked ? 'chunked' : 'length',
+           "$name: the framing");
         $h->respond(200, [], body_bytes('down', $size), chunked => $chunked,
                     trailers => [ 'X-T: end' ]);
         my $m = $c->response(digest => 1);
@@ -181,7 +183,7 @@ $m = $c->response;
 is($m->{body}, 'until it closes', 'a body that ends with the connection');
 is($m->{cut}, undef, 'is whole');
 $c->close;
-ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'and the connection gone');
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'and gone');
 $h = $t->ptth(@h1);
 
 ($c, $r) = ask('GET', '/');
@@ -219,7 +221,8 @@ for my $case (
     [ 'both framings'  => "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n"
                           . "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
                           . "\r\n" ],
-    [ 'gzip'           => "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx" ],
+    [ 'gzip'           => "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n"
+                          . "\r\nx" ],
     [ 'a 101'          => "HTTP/1.1 101 Yes\r\nUpgrade: x\r\n\r\n" ],
     [ 'a bare CR'      => "HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n" ],
     [ 'too long'       => "HTTP/1.1 200 OK\r\nX: " . 'x' x 100_000
@@ -258,7 +261,7 @@ $r = $h->read_head;
 is(lc($r->header('Upgrade') || ''), 'websocket', 'an upgrade comes');
 my $server = ws_accept($h, $r);
 $m = $c->response(head_only => 1);
-is($m->{status}, 101, '101');
+is($m->{status}, 101, 'a 101');
 is($m->header('Sec-WebSocket-Accept'), 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=',
    'its key');
 my $w = ws_over($c, mask => 1);

@@ -126,7 +126,8 @@ $c->close;
 ok($t->wait_status(sub { $_[0]->waiting('poll') == 0 }), 'and goes');
 $held->close;
 
-# Answers to a stream that is cancelled are on their way: nothing comes of them.
+# Answers to a stream that is cancelled are on their way: nothing comes of
+# them.
 
 for my $i (1 .. 50) {
     my ($c, $x) = ask('GET', "/crossing$i");

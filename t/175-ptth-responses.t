@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# Responses over PTTH that an agent should not give: the client gets 502, nothing
-# of them, and the connection goes on if HTTP/2 lets it.
+# Responses over PTTH that an agent should not give: the client gets 502,
+# nothing of them, and the connection goes on if HTTP/2 lets it.
 
 use lib 't/lib';
 use InvertingProxy::Test;
@@ -177,7 +177,7 @@ for my $trailers ([ ':status' => 200 ], [ 'Upper' => 'x' ],
     $m = $c->response;
     my $name = substr("trailer $trailers->[0]", 0, 40);
     ok($m->{cut} || !@{$m->{trailers}}
-       || !grep { $_->[0] =~ /^:|^(?:x-evil|transfer-encoding|content-length)$/i
+       || !grep { $_->[0] =~ /^:|^x-evil$|^transfer-enc|^content-length$/i
                   || $_->[1] =~ /evil/ } @{$m->{trailers}},
        "$name: a cut, or nothing of it");
     is($m->{body}, 'body', "$name: the body") if !$m->{cut};
@@ -200,7 +200,8 @@ for my $trailers ([ ':status' => 200 ], [ 'Upper' => 'x' ],
     for (1 .. 20_000) {
         $x->interim(103, [ 'Link: </' . 'x' x 100 . '>' ]) or last;
         last if $_ % 100 == 0
-                && $h->wait(sub { $h->{goaway} || defined $x->{reset} }, 0.001);
+                && $h->wait(sub { $h->{goaway} || defined $x->{reset} },
+                            0.001);
     }
     $x->respond(200, [], 'at last') if !defined $x->{reset} && !$h->{closed};
     $x->flush if !$h->{closed};

@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
 # What no agent should send over h2: bad frames, forbidden ones, floods.  The
-# connection ends with a line in the log, whoever waits for it gets an answer, and
-# nobody else notices anything.
+# connection ends with a line in the log, whoever waits for it gets an answer,
+# and nobody else notices anything.
 
 use lib 't/lib';
 use InvertingProxy::Test;
@@ -191,7 +191,7 @@ for my $case (
     [ 'bad Huffman padding'       => sub { frame(HEADERS, END_HEADERS, $_[0],
                                                  "\0\x81\x00\0") } ],
     [ 'EOS in Huffman'            => sub { frame(HEADERS, END_HEADERS, $_[0],
-                                             "\0\x01a\x84\xff\xff\xff\xff") } ],
+                                            "\0\x01a\x84" . "\xff" x 4) } ],
     [ 'half a head at its end'    => sub { frame(HEADERS, END_HEADERS, $_[0],
                                                  substr($head, 0, 5)) } ],
     [ 'HTTP/1.1'                  => sub { "HTTP/1.1 200 OK\r\nX: evil\r\n"
@@ -229,7 +229,8 @@ for my $case ([ 'HEADERS first', frame(HEADERS, 5, 1, $head) ],
 }
 
 
-# Errors of one stream: whether or not the connection ends, the client hears of it.
+# Errors of one stream: whether or not the connection ends, the client hears of
+# it.
 
 sub stream_error {
     my ($name, $code) = @_;
@@ -358,8 +359,8 @@ sub flood {
     over($name, $h, $c);
 }
 
-# What costs nothing but the reading of it, and has no answer, may go on; it must
-# not keep anybody waiting.
+# What costs nothing but the reading of it, and has no answer, may go on; it
+# must not keep anybody waiting.
 
 sub noise {
     my ($name, $code) = @_;
@@ -423,8 +424,9 @@ noise('WINDOW_UPDATE', sub { frame(WINDOW_UPDATE, 0, 0, pack('N', 1)) });
 
 other_is_well('floods');
 
-# Answers to streams that a client has reset, as fast as they can be opened: the
-# agent resets every one.  Whoever does only that is not worth a connection.
+# Answers to streams that a client has reset, as fast as they can be opened:
+# the agent resets every one.  Whoever does only that is not worth a
+# connection.
 
 {
     my $h = $t->ptth(backend => 'b');

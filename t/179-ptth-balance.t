@@ -61,7 +61,8 @@ for my $h (@h) {
     $_->respond(200, [], $_->{target}) for @x;
     $_->flush for @x;
 }
-is(join(' ', map { $_->response->{body} } @c), join(' ', map { "/$_" } 1 .. 30),
+is(join(' ', map { $_->response->{body} } @c),
+   join(' ', map { "/$_" } 1 .. 30),
    'all are answered');
 $_->close for @c;
 

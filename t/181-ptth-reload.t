@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
-# Reloads in a row with work on PTTH: small requests, downloads, uploads, events
-# and WebSockets that last longer than the time between two of them; at an agent
-# by hand, and at a real one.  Nothing is lost, every byte is right.
+# Reloads in a row with work on PTTH: small requests, downloads, uploads,
+# events and WebSockets that last longer than the time between two of them; at
+# an agent by hand, and at a real one.  Nothing is lost, every byte is right.
 
 use lib 't/lib';
 use InvertingProxy::Test;

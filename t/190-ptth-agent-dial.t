@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# How an agent dials over PTTH, what it does with every answer, and when it dials
-# again: against a proxy by hand.
+# How an agent dials over PTTH, what it does with every answer, and when it
+# dials again: against a proxy by hand.
 
 use lib 't/lib';
 use InvertingProxy::Test;

@@ -78,7 +78,8 @@ my $b = $t->backend(sub {
 
 my $p = $t->ptth_proxy;
 my $a = $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
-                  args => [ '-transport=ptth', '-request-forwarding-timeout=5s',
+                  args => [ '-transport=ptth',
+                            '-request-forwarding-timeout=5s',
                             '-proxy-timeout=5s' ]);
 my $h = $p->dialled;
 

@@ -1,7 +1,7 @@
 package InvertingProxy::Test::Hpack;
 
-# Field sections of HTTP/2: Debian's Protocol::HTTP2 packs and unpacks them, and
-# what no library would write is written here.
+# Field sections of HTTP/2: Debian's Protocol::HTTP2 packs and unpacks them,
+# and what no library would write is written here.
 #
 #   my $p = InvertingProxy::Test::Hpack->new(decoder_size => 4096);
 #   my $block = $p->encode([ [ name, value ], ... ]);

@@ -1,25 +1,25 @@
 package InvertingProxy::Test::Http2;
 
 # One connection of HTTP/2 (RFC 9113), either side of it, frame by frame, on a
-# Stream that is already connected.  By itself it does what an ordinary endpoint
-# does (acknowledges SETTINGS and PING, gives window back, keeps to the windows
-# of the other side); each of these can be turned off, and any frame can be
-# sent.
+# Stream that is already connected.  By itself it does what an ordinary
+# endpoint does (acknowledges SETTINGS and PING, gives window back, keeps to
+# the windows of the other side); each of these can be turned off, and any
+# frame can be sent.
 #
 #   my $h = InvertingProxy::Test::Http2->new(stream => $s, role => 'server');
 #       settings => { ENABLE_CONNECT_PROTOCOL => 1, ... }    sent first
 #       start => 0       sends nothing by itself, not even the preface
 #       ack => 0         SETTINGS are not acknowledged
 #       pong => 0        PINGs are not answered
-#       grant => 'both'  what is read is given back as window: of the stream and
-#                        the connection, only 'connection', or 'none'
+#       grant => 'both'  what is read is given back as window: of the stream
+#                        and the connection, only 'connection', or 'none'
 #       keep => 1 MiB    of each body, so many bytes are kept in {body}
 #
 # Nothing is read but inside these:
 #
 #   $h->wait(sub { ... }, $seconds)  until it is true: what it returned; undef
 #                                    after the time, or at the end ({closed})
-#   $h->wait_end($seconds)           'eof', 'reset', 'broken'; undef if still open
+#   $h->wait_end($seconds)           'eof', 'reset', 'broken', or undef
 #   my $x = $h->take($seconds)       server: the next request, once its head is
 #                                    there (see Http2Exchange.pm)
 #   $h->drain($seconds)              reads what comes, so long
@@ -30,15 +30,16 @@ package InvertingProxy::Test::Http2;
 #                                    Tunnels are handed over with their head.
 #
 #   my $x = $h->request('GET', '/', headers => [ 'X: y' ], %opt)    client
-#       body, length, trailers, pause as for respond; authority; scheme; hold => 1
-#       does not end the stream; protocol => 'websocket' is an extended CONNECT
+#       body, length, trailers, pause as for respond; authority; scheme;
+#       hold => 1 does not end the stream; protocol => 'websocket' is an
+#       extended CONNECT
 #
 #   $h->settings(INITIAL_WINDOW_SIZE => 0)  $h->ping($eight_bytes)
 #   $h->goaway($last, $code)  $h->window($id, $n)  $h->reset_stream($id, $code)
 #   $h->send($type, $flags, $id, $payload)         any frame
 #   $h->raw($bytes)                                any bytes
-#   frame($type, $flags, $id, $payload)            exported, as are the names of
-#                                                  types and flags
+#   frame($type, $flags, $id, $payload)            exported, as are the names
+#                                                  of types and flags
 #   $h->close  $h->reset                           the connection
 #
 # What is known: {seen}{PING} (how many frames), {settings} (theirs), {pongs}
@@ -221,7 +222,8 @@ sub request {
     unshift @fields, [ ':method', $method ],
         $connect ? () : ([ ':scheme', $opt{scheme} || 'http' ],
                          [ ':path', $target ]),
-        [ ':authority', $opt{authority} || ($connect ? $target : 'localhost') ],
+        [ ':authority',
+          $opt{authority} || ($connect ? $target : 'localhost') ],
         defined $opt{protocol} ? [ ':protocol', $opt{protocol} ] : ();
 
     my $x = $self->_stream($id);
@@ -325,8 +327,8 @@ sub serve {
 }
 
 
-# Sends what is queued, as far as the windows go.  Returns the seconds after which
-# it makes sense to try again by itself; undef: when something has come.
+# Sends what is queued, as far as the windows go.  Returns the seconds after
+# which it makes sense to try again by itself; undef: when something has come.
 
 sub _pump {
     my ($self) = @_;

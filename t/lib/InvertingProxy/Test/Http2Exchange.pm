@@ -1,36 +1,36 @@
 package InvertingProxy::Test::Http2Exchange;
 
 # One stream of an Http2 connection: a request and its response, or a tunnel.
-# What the other side has sent is a Message ({method} {target} {status} {fields}
-# header, all, trailer, names), and besides:
+# What the other side has sent is a Message ({method} {target} {status}
+# {fields} header, all, trailer, names), and besides:
 #
 #   {id}  {pseudo}{':path'}  {protocol}   of an extended CONNECT
-#   {body}  {length}  {sha256}            as it comes; the digest once it has ended
+#   {body}  {length}  {sha256}            as it comes; the digest at its end
 #   {ended}      its END_STREAM has come
 #   {reset}      the code of its RST_STREAM, or undef
 #   {closed}     both have ended, or one has reset
 #   {interim}    status codes of 1xx responses
 #   {window}     what may be sent;  {granted}: by WINDOW_UPDATE for this stream
 #
-# A server answers it as a Backend's connection is answered, so that one callback
-# does for both:
+# A server answers it as a Backend's connection is answered, so that one
+# callback does for both:
 #
 #   $x->respond(200, [ 'Content-Type: text/plain' ], $body, %opt)
 #       a string or a generator; Content-Length unless chunked => 1, or
 #       length => $n for a generator; trailers => [ 'X: y' ]; pause => seconds
-#       between pieces; head => 1 (no body); hold => 1 (the stream is not ended)
+#       between pieces; head => 1 (no body); hold => 1 (no END_STREAM)
 #   $x->interim(103, [ 'Link: x' ])
 #   $x->fields([ [ ':status', 200 ], ... ], end => 1), or a packed block
 #   $x->read_body($x)                waits for all of the request
 #
-# Bodies are queued and go out while the connection is waited on.  Not so these,
-# which wait for window, and die if there is none in time:
+# Bodies are queued and go out while the connection is waited on.  Not so
+# these, which wait for window, and die if there is none in time:
 #
 #   $x->data($bytes, end => 1)  $x->write($bytes)  $x->finish('Trailer: x')
 #   $x->flush($seconds)              all that was queued is out
 #   $x->rst($code)  $x->grant($n)
-#   $x->response($seconds)           client: itself, once it has ended, undef if
-#                                    it does not;  $x->head($seconds): once its
+#   $x->response($seconds)           client: itself, once it has ended, or
+#                                    undef;  $x->head($seconds): once its
 #                                    head is there
 #   $x->wait_reset($seconds)         true if it was reset
 #

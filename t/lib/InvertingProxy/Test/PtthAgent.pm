@@ -1,13 +1,13 @@
 package InvertingProxy::Test::PtthAgent;
 
-# An agent of PTTH, written from the text of the protocol: it dials, asks for the
-# upgrade, and is the HTTP server of the connection from the 101 on.
+# An agent of PTTH, written from the text of the protocol: it dials, asks for
+# the upgrade, and is the HTTP server of the connection from the 101 on.
 #
 #   my $answer = ptth_answer(port => $port, backend => 'id', %opt);
 #       the proxy's answer to an upgrade, a Message; nothing after it
 #   my $h = ptth_dial(port => $port, backend => 'id', %opt);
-#       an Http2 (server), or for alpn => 'http%2F1.1' a connection as that of a
-#       Backend; {answer} is the 101.  Croaks with another answer; with a proxy
+#       an Http2 (server), or for alpn => 'http%2F1.1' a connection as that of
+#       a Backend; {answer} is the 101.  Croaks with another answer; with a proxy
 #       that is away.
 #
 # Options: base ('/agent/'), alpn ('h2'; undef: no such field), headers, tls,
@@ -20,7 +20,7 @@ package InvertingProxy::Test::PtthAgent;
 #               port => $port, backend => 'id', code => sub { ... }, %opt);
 #       code as for a Backend: called with ($x, $x) or ($c, $request)
 #       connections => 1     so many at a time
-#   $s->kill  $s->stop  $s->process  $s->notes ("up n/m" for each 101, "down why")
+#   $s->kill  $s->stop  $s->process  $s->notes ("up n/m", "down why")
 
 use strict;
 use warnings;
@@ -163,8 +163,8 @@ sub notes {
 }
 
 
-# A process for each connection, which ends with it: another one dials then.  What
-# a GOAWAY leaves to do is done by one more process.
+# A process for each connection, which ends with it: another one dials
+# then.  What a GOAWAY leaves to do is done by one more process.
 
 sub _run {
     my ($self) = @_;

@@ -1,26 +1,26 @@
 package InvertingProxy::Test::PtthProxy;
 
 # A proxy of PTTH, written from the text of the protocol, in the test's own
-# process: it listens, takes the calls of an agent by hand, and is the HTTP client
-# of a connection from the 101 on.
+# process: it listens, takes the calls of an agent by hand, and is the HTTP
+# client of a connection from the 101 on.
 #
 #   my $p = InvertingProxy::Test::PtthProxy->new(tls => [ crt, key ]);
 #       options: tls, port, rcvbuf
 #   $p->url                          for -proxy;  $p->port
 #   my $c = $p->call(qr{ptth$}, $seconds)
-#       the next call whose path matches: a connection as that of a Backend, whose
-#       {request} is a Message; undef if there is none in time.  Others are kept,
+#       the next call whose path matches: a connection as that of a Backend,
+#       whose {request} is a Message; undef: none in time.  Others are kept,
 #       unanswered: $p->call finds them later.
-#   my $h = $p->upgrade($c, %opt)    answers 101, and is an Http2 (client), or for
-#       alpn => 'http%2F1.1' a Client; worker => '0/1', headers => [], and
+#   my $h = $p->upgrade($c, %opt)    answers 101, and is an Http2 (client), or
+#       for alpn => 'http%2F1.1' a Client; worker => '0/1', headers => [], and
 #       whatever Http2 takes
 #   my $h = $p->dialled(%opt)        both: the next connection of the agent
 #   $c->respond(404, [ ... ], 'text')  $c->close   anything else instead
 #   $p->keep($c)                     its next call is looked for, too
 #   $p->stop  $p->start              nobody listens in between
 #
-# The fields that an upgrade has to have are not looked at: ptth_wrong($request)
-# says what is wrong with them, or undef.
+# The fields that an upgrade has to have are not looked at:
+# ptth_wrong($request) says what is wrong with them, or undef.
 
 use strict;
 use warnings;

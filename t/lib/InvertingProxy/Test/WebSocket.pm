@@ -1,25 +1,25 @@
 package InvertingProxy::Test::WebSocket;
 
-# WebSocket (RFC 6455), either side, on anything that can write and read_exactly:
-# a Client, a connection of a Backend, a stream of HTTP/2.
+# WebSocket (RFC 6455), either side, on anything that can write and
+# read_exactly: a Client, a connection of a Backend, a stream of HTTP/2.
 #
 #   my $w = ws_connect($client, '/path', headers => [ 'X: y' ]);
-#       the handshake; croaks when it is refused or answered wrongly; {answer} is
-#       the 101.  ws_request($client, ...) only asks: the Message of the answer.
+#       the handshake; croaks when it is refused or answered wrongly; {answer}
+#       is the 101.  ws_request($client, ...) only asks: a Message.
 #   my $w = ws_accept($c, $request, headers => [ ... ]);
 #       the other side of it
 #   my $w = ws_over($x, mask => 1)       after an extended CONNECT
 #
 #   $w->send(WS_TEXT, $bytes, fin => 0)  $w->text($bytes)  $w->binary($bytes)
 #   $w->ping($bytes)  $w->pong($bytes)  $w->close($code, $reason)
-#   my $f = $w->frame        the next frame: { op, fin, masked, data }; undef at
-#                            the end of the stream
-#   my $m = $w->message      the next message, fragments put together: { op, data,
-#                            fragments }, or { op => WS_CLOSE, code, reason }.  PINGs
-#                            are answered, PONGs remembered in {pongs}.
+#   my $f = $w->frame        the next frame: { op, fin, masked, data }; undef
+#                            at the end of the stream
+#   my $m = $w->message      the next message, fragments put together: { op,
+#                            data, fragments }, or { op => WS_CLOSE, code,
+#                            reason }.  PINGs are answered, PONGs remembered in {pongs}.
 #   ws_echo($c, $request)    a backend: sends every message back as it came
-#       (fragmented when it was), answers a close with the same code.  A message
-#       "close 4001 why" makes it close so; "drop" ends the connection.
+#       (fragmented when it was), answers a close with the same code.  A
+#       message "close 4001 why" makes it close so; "drop" ends the connection.
 #   ws_encode($op, $data, mask => 1, fin => 0)  ws_decode(\$buffer): bytes only
 #   ws_echo_data($x)         {on_data} of a stream: the same as ws_echo
 
@@ -238,7 +238,8 @@ sub message {
     while (1) {
         my $f = $self->frame or return undef;
 
-        croak "masking is wrong: $f->{masked}" if $f->{masked} == $self->{mask};
+        croak "masking is wrong: $f->{masked}"
+            if $f->{masked} == $self->{mask};
         croak "reserved bits: $f->{rsv}" if $f->{rsv};
 
         if ($f->{op} == WS_PING) {
