@@ -7,8 +7,8 @@ package InvertingProxy::Test::PtthAgent;
 #       the proxy's answer to an upgrade, a Message; nothing after it
 #   my $h = ptth_dial(port => $port, backend => 'id', %opt);
 #       an Http2 (server), or for alpn => 'http%2F1.1' a connection as that of
-#       a Backend; {answer} is the 101.  Croaks with another answer; with a proxy
-#       that is away.
+#       a Backend; {answer} is the 101.  Croaks with any other answer, and
+#       with a proxy that is away.
 #
 # Options: base ('/agent/'), alpn ('h2'; undef: no such field), headers, tls,
 # unix, timeout; for odd requests method, version, upgrade, connection, body

@@ -16,7 +16,8 @@ package InvertingProxy::Test::WebSocket;
 #                            at the end of the stream
 #   my $m = $w->message      the next message, fragments put together: { op,
 #                            data, fragments }, or { op => WS_CLOSE, code,
-#                            reason }.  PINGs are answered, PONGs remembered in {pongs}.
+#                            reason }.  PINGs are answered, PONGs are kept
+#                            in {pongs}.
 #   ws_echo($c, $request)    a backend: sends every message back as it came
 #       (fragmented when it was), answers a close with the same code.  A
 #       message "close 4001 why" makes it close so; "drop" ends the connection.
