@@ -14,6 +14,9 @@
 /* free streams that a connection keeps */
 #define NGX_HTTP_INVERTING_H2_KEEP  32
 
+/* after a stream was refused, milliseconds */
+#define NGX_HTTP_INVERTING_H2_RETRY  200
+
 /* between two ticks: more of these can't be meant well */
 #define NGX_HTTP_INVERTING_H2_MAX_SETTINGS  100
 #define NGX_HTTP_INVERTING_H2_MAX_PINGS     1000
@@ -59,6 +62,8 @@ static int ngx_http_inverting_h2_on_close(nghttp2_session *session,
 static void ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
     uint32_t error);
 static void ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2);
+static void ngx_http_inverting_h2_retry_handler(ngx_event_t *ev);
+static void ngx_http_inverting_h2_retry(ngx_http_inverting_h2_t *h2);
 static int ngx_http_inverting_h2_on_sent(nghttp2_session *session,
     const nghttp2_frame *frame, void *data);
 static int ngx_http_inverting_h2_on_error(nghttp2_session *session, int code,
@@ -345,11 +350,6 @@ ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
     h2->resets = 0;
     h2->useless = 0;
 
-    if (h2->refused && ptth->agent->end.receiver) {
-        h2->refused = 0;
-        ngx_http_inverting_set_capacity(&ptth->agent->end, h2->capacity);
-    }
-
     if (silent && h2->ping) {
         ptth->failed = "it does not answer";
         return;
@@ -410,6 +410,10 @@ ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth)
 
     if (h2->head) {
         ngx_free(h2->head);
+    }
+
+    if (h2->refused.timer_set) {
+        ngx_del_timer(&h2->refused);
     }
 
     /* no callbacks come of it */
@@ -751,11 +755,8 @@ ngx_http_inverting_h2_settings(ngx_http_inverting_h2_t *h2)
                                      NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 
     h2->capacity = ngx_min(n, end->zone->sh->ntxs);
-    h2->refused = 0;
 
-    if (end->receiver) {
-        ngx_http_inverting_set_capacity(end, h2->capacity);
-    }
+    ngx_http_inverting_h2_retry(h2);
 }
 
 
@@ -850,6 +851,10 @@ ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
     } else if (st->ended) {
         ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
 
+        if (h2->refused.timer_set) {
+            ngx_http_inverting_h2_retry(h2);
+        }
+
     } else if (error == NGHTTP2_REFUSED_STREAM) {
         ngx_http_inverting_h2_refused(h2);
         ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_REFUSED);
@@ -873,7 +878,10 @@ ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
 }
 
 
-/* it can't take as many as it said: not before the next tick */
+/*
+ * It can't take as many as it said: no more than it has, until one of these
+ * has ended, or for a while.
+ */
 
 static void
 ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2)
@@ -882,9 +890,41 @@ ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2)
 
     end = &h2->ptth->agent->end;
 
-    if (end->receiver && !h2->refused) {
-        h2->refused = 1;
-        ngx_http_inverting_set_capacity(end, h2->ptth->streams - 1);
+    if (end->receiver == NULL || h2->refused.timer_set) {
+        return;
+    }
+
+    h2->refused.handler = ngx_http_inverting_h2_retry_handler;
+    h2->refused.data = h2;
+    h2->refused.log = h2->ptth->request->connection->log;
+    h2->refused.cancelable = 1;
+
+    ngx_add_timer(&h2->refused, NGX_HTTP_INVERTING_H2_RETRY);
+
+    ngx_http_inverting_set_capacity(end, h2->ptth->streams - 1);
+}
+
+
+static void
+ngx_http_inverting_h2_retry_handler(ngx_event_t *ev)
+{
+    ngx_http_inverting_h2_retry(ev->data);
+}
+
+
+static void
+ngx_http_inverting_h2_retry(ngx_http_inverting_h2_t *h2)
+{
+    ngx_http_inverting_end_t  *end;
+
+    end = &h2->ptth->agent->end;
+
+    if (h2->refused.timer_set) {
+        ngx_del_timer(&h2->refused);
+    }
+
+    if (end->receiver) {
+        ngx_http_inverting_set_capacity(end, h2->capacity);
     }
 }
 

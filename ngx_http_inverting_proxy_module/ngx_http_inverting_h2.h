@@ -67,9 +67,9 @@ typedef struct {
     ngx_uint_t                       useless;
 
     ngx_uint_t                       capacity;
+    ngx_event_t                      refused;     /* set: it was reduced */
 
     unsigned                         ping:1;      /* one is unanswered */
-    unsigned                         refused:1;   /* capacity was reduced */
     unsigned                         terminated:1;
 } ngx_http_inverting_h2_t;
 

@@ -104,7 +104,6 @@ ngx_http_inverting_open(ngx_http_inverting_end_t *end,
     rc = NGX_AGAIN;
 
     if (rcv->first == NGX_HTTP_INVERTING_NONE) {
-        rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
         goto done;
     }
 
@@ -117,6 +116,10 @@ ngx_http_inverting_open(ngx_http_inverting_end_t *end,
     /* "n" stays as it is: the transaction is a stream now */
 
     ngx_http_inverting_unassign_locked(zone, rcv, t);
+
+    if (rcv->first == NGX_HTTP_INVERTING_NONE) {
+        rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
+    }
 
     t->via = rcv - zone->receivers;
     t->via_seq = rcv->seq;

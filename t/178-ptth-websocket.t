@@ -338,7 +338,8 @@ ok($t->wait_status(sub { $_[0]->agents('echo') == 0 }), 'it has gone');
 # The same with a real one, and a backend of HTTP/1.1.
 
 my $b = $t->backend(\&ws_echo);
-my $agent = $t->agent(backend => 'echo', host => $b->address,
+my $agent = $t->agent(transport => 'auto',
+                      backend => 'echo', host => $b->address,
                       args => [ '-transport=ptth' ]);
 many('an agent');
 

@@ -36,7 +36,7 @@ my $b = $t->backend(sub {
     return $req->{target} =~ m{/ws} ? ws_echo($c, $req) : $work->($c, $req);
 });
 
-$t->agent(backend => 'real', host => $b->address,
+$t->agent(transport => 'auto', backend => 'real', host => $b->address,
           args => [ '-transport=ptth' ]);
 my $s = $t->ptth_server(backend => 'hand', connections => 2,
     settings => { ENABLE_CONNECT_PROTOCOL => 1 }, code => sub {

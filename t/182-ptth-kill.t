@@ -34,7 +34,7 @@ $n->allow_kill;
 my $b = $t->backend($work);
 my @args = (backend => 'real', host => $b->address,
             args => [ '-transport=ptth' ]);
-my @real = map { $t->agent(@args) } 1, 2;
+my @real = map { $t->agent(transport => 'auto', @args) } 1, 2;
 my @hand = map { $t->ptth_server(backend => 'hand',
                                  code => sub { $work->(@_) }) } 1, 2;
 

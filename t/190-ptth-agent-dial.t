@@ -19,7 +19,8 @@ chmod(0600, $t->dir . '/token');
 sub agent {
     my ($p, %opt) = @_;
 
-    return $t->agent(proxy => $opt{proxy} || $p->url, backend => 'b',
+    return $t->agent(transport => 'auto',
+                     proxy => $opt{proxy} || $p->url, backend => 'b',
                      host => $b->address, wait => 0,
                      args => [ '-transport=' . ($opt{transport} || 'ptth'),
                                @{$opt{args} || []} ]);

@@ -77,7 +77,8 @@ my $b = $t->backend(sub {
 });
 
 my $p = $t->ptth_proxy;
-my $a = $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
+my $a = $t->agent(transport => 'auto',
+                  proxy => $p->url, backend => 'b', host => $b->address,
                   args => [ '-transport=ptth',
                             '-request-forwarding-timeout=5s',
                             '-proxy-timeout=5s' ]);
@@ -233,7 +234,8 @@ goes_on('bad responses');
 
 # No backend, one that does not answer.
 
-my $no = $t->agent(proxy => $p->url, backend => 'no', host => '127.0.0.1:'
+my $no = $t->agent(transport => 'auto',
+                   proxy => $p->url, backend => 'no', host => '127.0.0.1:'
                    . free_port(), args => [ '-transport=ptth' ], wait => 0);
 my $hn = $p->dialled;
 is($hn->request('GET', '/')->response->{status}, 502, 'no backend: 502');
