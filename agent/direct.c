@@ -284,15 +284,12 @@ static bool flush_out(struct direct_exchange *x)
 
 
 /*
- * The way out is over. TLS by libcurl cannot be closed one way: it is closed
- * both ways.
+ * The way out is over; the other one is not. Over TLS that is said without a
+ * close_notify, which libcurl does not send on its own.
  */
 static void end_of_tunnel(struct direct_exchange *x)
 {
-    if (x->conn->curl != NULL) {
-        end(x, EXCHANGE_OK, "", "");
-
-    } else if (!x->shut) {
+    if (!x->shut) {
         x->shut = true;
         conn_shutdown(x->conn);
     }

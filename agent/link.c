@@ -204,7 +204,10 @@ static void on_done(void *arg, const struct exchange_end *e)
 
     l->exchange = NULL;
 
-    if (l->session != NULL) {
+    if (l->session != NULL && session_is_over(l->session)) {
+        down(l, NULL);
+
+    } else if (l->session != NULL) {
         down(l, e->result == EXCHANGE_OK ? "the proxy has closed it" : e->why);
 
     } else if (l->answered) {

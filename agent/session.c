@@ -29,6 +29,9 @@
 /* How long a proxy may take to confirm that it knows we are leaving. */
 #define LEAVE_MS 500
 
+/* How long the proxy may take to close a connection that is over. */
+#define FINISHED_MS 500
+
 struct session {
     struct session_core core;
     struct exchange *exchange;
@@ -48,6 +51,7 @@ struct session {
     bool left;     /* and which stream was the last */
     bool draining; /* the proxy has said so */
     bool closing;  /* as soon as all is sent */
+    bool finished; /* and now it is the proxy's turn to close */
     bool broken;   /* nothing that comes counts any more */
     char why[160]; /* it ends, if not as intended */
 };
@@ -452,11 +456,24 @@ static bool is_over(const struct session *s)
 }
 
 
-/* The last words are sent after this; if not at once, session_tick() looks. */
+/* The last words are sent after this; if not at once, session_tick() looks.
+ * If nothing is wrong the proxy closes: to close while something of it is on
+ * its way could take away what it has not read of ours. */
 static void close_when_sent(struct session *s)
 {
+    if (s->finished) {
+        return;
+    }
+
     if (exchange_pending(s->exchange) == 0) {
-        s->handler->closed(s->arg, s->why[0] != '\0' ? s->why : NULL);
+        if (s->why[0] != '\0') {
+            s->handler->closed(s->arg, s->why);
+            return;
+        }
+
+        s->finished = true;
+        s->said = loop_now(s->core.all->loop);
+        exchange_finish(s->exchange);
 
     } else if (!s->closing) {
         s->closing = true;
@@ -545,6 +562,11 @@ void session_tick(struct session *s)
         stream_tick(st);
     }
 
+    if (s->finished && loop_now(s->core.all->loop) - s->said >= FINISHED_MS) {
+        s->handler->closed(s->arg, NULL);
+        return;
+    }
+
     if (s->closing) {
         session_wake(&s->core);
     }
@@ -575,6 +597,12 @@ void session_goaway(struct session *s)
     nghttp2_submit_shutdown_notice(s->core.h2);
     nghttp2_submit_ping(s->core.h2, NGHTTP2_FLAG_NONE, NULL);
     session_wake(&s->core);
+}
+
+
+bool session_is_over(const struct session *s)
+{
+    return s->finished;
 }
 
 

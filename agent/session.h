@@ -64,6 +64,9 @@ void session_tick(struct session *s);
 /* Take no more streams, finish those that are open, then close. */
 void session_goaway(struct session *s);
 
+/* Whether all is done and said, so that the proxy may close. */
+bool session_is_over(const struct session *s);
+
 /* Streams that are open. */
 size_t session_streams(const struct session *s);
 

@@ -241,7 +241,10 @@ my $hn = $p->dialled;
 is($hn->request('GET', '/')->response->{status}, 502, 'no backend: 502');
 is($hn->request('GET', '/')->response->{status}, 502, 'again');
 $no->signal('TERM');
-is($no->wait_end(10), 0, 'it ends');
+
+# PINGs on the other connection want their answers.
+waitfor(sub { $h->drain(0.05); $hn->drain(0.05); !$no->running }, 10);
+is($no->wait_end(1), 0, 'it ends');
 
 $x = ask('GET', '/hold');
 ok($x->response(15), 'a backend that does not answer');
