@@ -67,6 +67,7 @@ my $b = $t->backend(sub {
         $c->body_start($req);
         $c->body_piece;
         $c->respond(413, [ 'Connection: close' ], 'too much');
+        $c->wait_end(5);
         return 0;
     }
 
