@@ -1,0 +1,97 @@
+#!/usr/bin/perl
+
+# gRPC from end to end: a client of HTTP/2, nginx, the agent with -force-http2,
+# a server that speaks HTTP/2 from its first byte on.  The outcome is in the
+# trailers.
+
+use lib 't/lib';
+use InvertingProxy::Test;
+use InvertingProxy::Test::Http2 qw(:all);
+
+my $t = InvertingProxy::Test->new;
+
+my $n = $t->nginx(workers => 2, http => <<'EOT');
+    inverting_proxy_zone zone=main:8m;
+    inverting_proxy_backend main b end_user=allUsers backend_user=me;
+    inverting_proxy_agent_user me;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT_H2%% http2;
+        client_max_body_size 0;
+        location / { inverting_proxy_pass main; }
+        location /agent/ { inverting_proxy_agent main; }
+        location /api/ { inverting_proxy_api main; }
+    }
+EOT
+
+sub message { return pack('CN/a*', 0, $_[0]) }
+
+sub serve {
+    my ($c) = @_;
+
+    my $h = InvertingProxy::Test::Http2->new(stream => $c, role => 'server',
+                                             notes => $c->{notes});
+    $h->serve(sub {
+        my ($x) = @_;
+
+        if ($x->{target} eq '/svc/Unary') {
+            $x->read_body;
+            return $x->respond(200, [ 'Content-Type: application/grpc' ],
+                               message('got ' . substr($x->{body}, 5)),
+                               chunked => 1, trailers => [ 'grpc-status: 0' ]);
+        }
+
+        if ($x->{target} eq '/svc/Stream') {
+            $x->respond(200, [ 'Content-Type: application/grpc' ],
+                        join('', map { message("number $_") } 1 .. 1000),
+                        chunked => 1, trailers => [ 'grpc-status: 0',
+                                                    'grpc-message: all' ]);
+            return;
+        }
+
+        # trailers only
+        return $x->fields([ [ ':status', 200 ],
+                            [ 'content-type', 'application/grpc' ],
+                            [ 'grpc-status', 12 ] ], end => 1);
+    });
+    return 0;
+}
+
+my $b = $t->backend(\&serve, raw => 1);
+
+$t->agent(transport => 'auto', backend => 'b', host => $b->address,
+          args => [ '-force-http2' ]);
+
+my $c = InvertingProxy::Test::Http2->new(
+    stream => $t->client(port => $n->port('H2')), role => 'client');
+
+sub call {
+    my ($name, $body) = @_;
+
+    return $c->request('POST', "/svc/$name", body => $body, headers => [
+        'Content-Type: application/grpc', 'TE: trailers' ]);
+}
+
+for my $i (1 .. 5) {
+    my $x = call('Unary', message("hello $i"));
+    ok($x->response, 'a call');
+    is($x->{status}, 200, 'its status');
+    is($x->{body}, message("got hello $i"), 'its message');
+    is($x->trailer('grpc-status'), 0, 'its outcome, in the trailers');
+}
+
+my @x = map { call('Stream', message('')) } 1 .. 10;
+for my $x (@x) {
+    ok($x->response(20), 'a stream of messages');
+    is($x->{body}, join('', map { message("number $_") } 1 .. 1000), 'whole');
+    is($x->trailer('grpc-status'), 0, 'its outcome');
+    is($x->trailer('grpc-message'), 'all', 'and what it says');
+}
+
+my $x = call('Unknown', message('x'));
+ok($x->response, 'trailers only');
+is($x->header('grpc-status'), 12, 'the outcome');
+
+$c->close;
+$t->done;
