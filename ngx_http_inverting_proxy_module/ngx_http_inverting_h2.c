@@ -16,6 +16,8 @@
 
 /* after a stream was refused, milliseconds */
 #define NGX_HTTP_INVERTING_H2_RETRY  200
+/* the largest head of a request, as large as HPACK could make it */
+#define NGX_HTTP_INVERTING_H2_REQUEST_MAX  (1024 * 1024)
 
 /* between two ticks: more of these can't be meant well */
 #define NGX_HTTP_INVERTING_H2_MAX_SETTINGS  100
@@ -130,6 +132,8 @@ ngx_http_inverting_h2_session(ngx_http_inverting_h2_t *h2)
 
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_option_set_max_send_header_block_length(option,
+                                        NGX_HTTP_INVERTING_H2_REQUEST_MAX);
     nghttp2_option_set_max_outbound_ack(option,
                                         NGX_HTTP_INVERTING_H2_MAX_PINGS);
 
@@ -787,11 +791,24 @@ ngx_http_inverting_h2_on_not_sent(nghttp2_session *session,
 {
     ngx_http_inverting_h2_t *h2 = data;
 
+    uint32_t                         code;
     ngx_queue_t                     *q;
     ngx_http_inverting_h2_stream_t  *st;
 
     if (frame->hd.type != NGHTTP2_HEADERS) {
         return 0;
+    }
+
+    code = NGHTTP2_REFUSED_STREAM;
+
+    if (error == NGHTTP2_ERR_FRAME_SIZE_ERROR) {
+
+        /* it is the request's fault: no other agent could be sent it */
+
+        ngx_log_error(NGX_LOG_ERR, h2->ptth->request->connection->log, 0,
+                      "a request for backend \"%V\" has too large a head for "
+                      "HTTP/2", &h2->ptth->agent->backend);
+        code = NGHTTP2_INTERNAL_ERROR;
     }
 
     for (q = ngx_queue_head(&h2->streams);
@@ -804,7 +821,7 @@ ngx_http_inverting_h2_on_not_sent(nghttp2_session *session,
 
             (void) nghttp2_session_set_stream_user_data(session, st->id, NULL);
 
-            ngx_http_inverting_h2_closed(st, NGHTTP2_REFUSED_STREAM);
+            ngx_http_inverting_h2_closed(st, code);
             break;
         }
     }
