@@ -10,6 +10,7 @@
 
 #include "ngx_http_inverting_ptth.h"
 #include "ngx_http_inverting_head.h"
+#include "ngx_http_inverting_worker.h"
 
 
 /* buffers in a row: other connections of this worker want their turn */
@@ -307,6 +308,10 @@ ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
     }
 
     ngx_queue_insert_tail(&ngx_http_inverting_ptths, &ptth->queue);
+
+    /* the worker does not exit before it has said goodbye */
+
+    ngx_http_inverting_worker_live(ptth->agent->zone, 1);
 
     ptth->flush.handler = ngx_http_inverting_ptth_flush_handler;
     ptth->flush.data = ptth;
@@ -692,9 +697,14 @@ ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth)
 
     ptth->proto->drain(ptth);
 
-    /* also if there is nothing to write: it is checked then */
+    /*
+     * Also if there is nothing to write: it is checked then.  When nginx tells
+     * of its shutdown it is about to wait, whatever has been posted for now.
+     */
 
-    ngx_http_inverting_ptth_flush(ptth);
+    if (!ptth->flush.posted && ptth->out.start == NULL) {
+        ngx_post_event(&ptth->flush, &ngx_posted_next_events);
+    }
 }
 
 
@@ -751,6 +761,7 @@ ngx_http_inverting_ptth_cleanup(void *data)
 
     if (ptth->queue.next) {
         ngx_queue_remove(&ptth->queue);
+        ngx_http_inverting_worker_live(ptth->agent->zone, -1);
     }
 
     if (ptth->flush.posted) {
