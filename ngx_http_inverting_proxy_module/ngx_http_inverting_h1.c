@@ -67,6 +67,7 @@ static void ngx_http_inverting_h1_receive(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h1_drain(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h1_tick(ngx_http_inverting_ptth_t *ptth,
     ngx_uint_t silent);
+static ngx_uint_t ngx_http_inverting_h1_over(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h1_free(ngx_http_inverting_ptth_t *ptth);
 static ngx_int_t ngx_http_inverting_h1_request(ngx_http_inverting_h1_t *h1);
 static void ngx_http_inverting_h1_end_handler(ngx_http_inverting_end_t *end);
@@ -96,6 +97,7 @@ ngx_http_inverting_ptth_proto_t  ngx_http_inverting_h1 = {
     ngx_http_inverting_h1_receive,
     ngx_http_inverting_h1_drain,
     ngx_http_inverting_h1_tick,
+    ngx_http_inverting_h1_over,
     ngx_http_inverting_h1_free
 };
 
@@ -153,6 +155,24 @@ static void
 ngx_http_inverting_h1_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
 {
     /* the kernel looks after the connection */
+}
+
+
+static ngx_uint_t
+ngx_http_inverting_h1_over(ngx_http_inverting_ptth_t *ptth)
+{
+    ngx_http_inverting_h1_t  *h1;
+
+    h1 = ptth->session;
+
+    if (h1->state != ngx_http_inverting_h1_done || h1->pending.len == 0) {
+        return 0;
+    }
+
+    ngx_http_inverting_close(&h1->taker, NGX_HTTP_INVERTING_PENDING);
+    h1->sent = 1;
+
+    return 1;
 }
 
 
@@ -361,12 +381,19 @@ ngx_http_inverting_h1_end_handler(ngx_http_inverting_end_t *end)
     } else if (h1->pending.len) {
 
         p = h1->pending.data;
-        n = ngx_http_inverting_pipe_send(end, p, h1->pending.len);
+        n = (outcome == NGX_HTTP_INVERTING_PENDING)
+            ? ngx_http_inverting_pipe_send(end, p, h1->pending.len)
+            : NGX_ERROR;
 
-        if (n > 0) {
-            h1->pending.data += n;
-            h1->pending.len -= n;
+        if (n == NGX_ERROR) {
+
+            /* nobody wants the rest */
+
+            n = h1->pending.len;
         }
+
+        h1->pending.data += n;
+        h1->pending.len -= n;
 
         if (h1->pending.len == 0) {
             ptth->blocked = 0;

@@ -36,6 +36,7 @@ static void ngx_http_inverting_h2_receive(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h2_drain(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth,
     ngx_uint_t silent);
+static ngx_uint_t ngx_http_inverting_h2_over(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth);
 static ngx_http_inverting_h2_stream_t *ngx_http_inverting_h2_get_stream(
     ngx_http_inverting_h2_t *h2);
@@ -80,6 +81,7 @@ ngx_http_inverting_ptth_proto_t  ngx_http_inverting_h2 = {
     ngx_http_inverting_h2_receive,
     ngx_http_inverting_h2_drain,
     ngx_http_inverting_h2_tick,
+    ngx_http_inverting_h2_over,
     ngx_http_inverting_h2_free
 };
 
@@ -389,26 +391,61 @@ ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
 }
 
 
-static void
-ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth)
+static ngx_uint_t
+ngx_http_inverting_h2_over(ngx_http_inverting_ptth_t *ptth)
 {
-    ngx_queue_t                     *q;
+    ngx_queue_t                     *q, *next;
     ngx_http_inverting_h2_t         *h2;
     ngx_http_inverting_h2_stream_t  *st;
 
     h2 = ptth->session;
 
-    while (!ngx_queue_empty(&h2->streams)) {
-        q = ngx_queue_head(&h2->streams);
+    for (q = ngx_queue_head(&h2->streams);
+         q != ngx_queue_sentinel(&h2->streams);
+         q = next)
+    {
+        next = ngx_queue_next(q);
         st = ngx_queue_data(q, ngx_http_inverting_h2_stream_t, queue);
+
+        if (st->ended && st->pending_len && !st->gone) {
+            st->closed = 1;
+            ngx_http_inverting_close(&st->taker, NGX_HTTP_INVERTING_PENDING);
+            continue;
+        }
 
         ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_LOST);
         ngx_http_inverting_h2_put_stream(st);
     }
 
-    while (!ngx_queue_empty(&h2->free)) {
-        q = ngx_queue_head(&h2->free);
-        ngx_queue_remove(q);
+    return ptth->streams;
+}
+
+
+static void
+ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth)
+{
+    ngx_queue_t                     *q, *next;
+    ngx_http_inverting_h2_t         *h2;
+    ngx_http_inverting_h2_stream_t  *st;
+
+    h2 = ptth->session;
+
+    for (q = ngx_queue_head(&h2->streams);
+         q != ngx_queue_sentinel(&h2->streams);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        st = ngx_queue_data(q, ngx_http_inverting_h2_stream_t, queue);
+
+        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_LOST);
+        ngx_free(st);
+    }
+
+    for (q = ngx_queue_head(&h2->free);
+         q != ngx_queue_sentinel(&h2->free);
+         q = next)
+    {
+        next = ngx_queue_next(q);
         ngx_free(ngx_queue_data(q, ngx_http_inverting_h2_stream_t, queue));
     }
 

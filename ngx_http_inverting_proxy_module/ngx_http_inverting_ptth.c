@@ -39,6 +39,7 @@ static ngx_int_t ngx_http_inverting_ptth_get_buffer(
 static void ngx_http_inverting_ptth_put_buffer(
     ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_ptth_seen(ngx_http_inverting_ptth_t *ptth);
+static void ngx_http_inverting_ptth_stop(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_ptth_cleanup(void *data);
 
 
@@ -384,6 +385,10 @@ ngx_http_inverting_ptth_read_handler(ngx_event_t *rev)
     ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
     ptth = ctx->end.data;
 
+    if (ptth->over) {
+        return;
+    }
+
     for (turns = 0; turns < NGX_HTTP_INVERTING_PTTH_TURNS; turns++) {
 
         if (ptth->blocked) {
@@ -445,6 +450,10 @@ ngx_http_inverting_ptth_write_handler(ngx_event_t *wev)
     ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
     ptth = ctx->end.data;
 
+    if (ptth->over) {
+        return;
+    }
+
     if (wev->timedout) {
         ptth->failed = "it does not read";
 
@@ -459,7 +468,7 @@ ngx_http_inverting_ptth_write_handler(ngx_event_t *wev)
 void
 ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth)
 {
-    if (!ptth->flush.posted && ptth->out.start == NULL) {
+    if (!ptth->flush.posted && ptth->out.start == NULL && !ptth->over) {
         ngx_post_event(&ptth->flush, &ngx_posted_events);
     }
 }
@@ -683,7 +692,7 @@ ngx_http_inverting_ptth_exiting(ngx_http_inverting_zone_t *zone)
 void
 ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth)
 {
-    if (ptth->draining) {
+    if (ptth->draining || ptth->over) {
         return;
     }
 
@@ -724,6 +733,14 @@ ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth)
         return NGX_OK;
     }
 
+    if (!ptth->over && ptth->proto->over(ptth)) {
+        ngx_http_inverting_ptth_stop(ptth);
+    }
+
+    if (ptth->over && ptth->streams) {
+        return NGX_OK;
+    }
+
     ngx_http_set_log_request(c->log, r);
 
     ngx_log_error(NGX_LOG_INFO, c->log, 0,
@@ -735,6 +752,35 @@ ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth)
     ngx_http_run_posted_requests(c);
 
     return NGX_DONE;
+}
+
+
+/* it stays for what clients have not read, and is no connection any more */
+
+static void
+ngx_http_inverting_ptth_stop(ngx_http_inverting_ptth_t *ptth)
+{
+    ngx_connection_t  *c;
+
+    c = ptth->request->connection;
+
+    ptth->over = 1;
+
+    ngx_http_inverting_poll_close(&ptth->agent->end);
+
+    if (ptth->flush.posted) {
+        ngx_delete_posted_event(&ptth->flush);
+    }
+
+    if (ptth->timer.timer_set) {
+        ngx_del_timer(&ptth->timer);
+    }
+
+    if (c->write->timer_set) {
+        ngx_del_timer(c->write);
+    }
+
+    ngx_http_inverting_ptth_put_buffer(ptth);
 }
 
 

@@ -59,6 +59,13 @@ typedef struct {
     /* from time to time; "silent": nothing came since the last time */
     void       (*tick)(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent);
 
+    /*
+     * Nothing comes and goes any more: gives up what it has in progress, but
+     * for responses that have come whole, and returns how many of these the
+     * clients have not read yet.
+     */
+    ngx_uint_t (*over)(ngx_http_inverting_ptth_t *ptth);
+
     /* gives up what it has in progress */
     void       (*free)(ngx_http_inverting_ptth_t *ptth);
 } ngx_http_inverting_ptth_proto_t;
@@ -85,6 +92,7 @@ struct ngx_http_inverting_ptth_s {
     unsigned                          blocked:1;   /* not to be read from */
     unsigned                          heard:1;     /* since the last tick */
     unsigned                          draining:1;
+    unsigned                          over:1;      /* clients still read */
     unsigned                          closed:1;
 };
 
@@ -99,9 +107,10 @@ void ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth);
 void ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth);
 
 /*
- * Closes the connection if the protocol has failed, or has drained.  For the
- * handlers of events, as the last thing that they do: NGX_DONE, and the
- * connection is no more, or NGX_OK.
+ * Closes the connection if the protocol has failed, or has drained, as soon as
+ * the clients have read what has come whole.  For the handlers of events, as
+ * the last thing that they do: NGX_DONE, and the connection is no more, or
+ * NGX_OK.
  */
 ngx_int_t ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth);
 
