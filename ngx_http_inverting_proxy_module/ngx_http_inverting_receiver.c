@@ -222,9 +222,13 @@ ngx_http_inverting_refused_locked(ngx_http_inverting_tx_t *t)
 
     pipe = &t->request;
 
+    /*
+     * A writer in another worker uses the last chunk again when it has been
+     * read to its end, and may be about to: nothing but a part is safe.
+     */
+
     if (pipe->begun
-        && (pipe->consumed > NGX_HTTP_INVERTING_CHUNK_SIZE
-            || pipe->restart
+        && (pipe->consumed >= NGX_HTTP_INVERTING_CHUNK_SIZE
             || (pipe->abandoned
                 && pipe->closed != NGX_HTTP_INVERTING_PIPE_EOF)))
     {
