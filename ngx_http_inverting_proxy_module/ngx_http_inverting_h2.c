@@ -16,6 +16,7 @@
 
 /* after a stream was refused, milliseconds */
 #define NGX_HTTP_INVERTING_H2_RETRY  200
+
 /* the largest head of a request, as large as HPACK could make it */
 #define NGX_HTTP_INVERTING_H2_REQUEST_MAX  (1024 * 1024)
 
@@ -284,11 +285,28 @@ ngx_http_inverting_h2_receive(ngx_http_inverting_ptth_t *ptth)
 {
     ngx_int_t                        rc;
     ngx_http_inverting_h2_t         *h2;
+    ngx_http_inverting_receiver_t   *rcv;
     ngx_http_inverting_h2_stream_t  *st;
 
     h2 = ptth->session;
+    rcv = ptth->agent->end.receiver;
+
+    h2->held = 0;
 
     for ( ;; ) {
+
+        if (ptth->streams >= h2->capacity
+            && rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING)
+        {
+            /*
+             * The library would keep them.  A stream that its client has given
+             * up counts until the agent has been told: clients that come and
+             * go must not fill the memory while an agent does not read.
+             */
+
+            h2->held = 1;
+            return;
+        }
 
         st = ngx_http_inverting_h2_get_stream(h2);
         if (st == NULL) {
@@ -500,12 +518,18 @@ ngx_http_inverting_h2_get_stream(ngx_http_inverting_h2_t *h2)
 static void
 ngx_http_inverting_h2_put_stream(ngx_http_inverting_h2_stream_t *st)
 {
-    ngx_http_inverting_h2_t  *h2;
+    ngx_http_inverting_h2_t   *h2;
+    ngx_http_inverting_end_t  *end;
 
     h2 = st->h2;
+    end = &h2->ptth->agent->end;
 
     ngx_queue_remove(&st->queue);
     h2->ptth->streams--;
+
+    if (h2->held && end->receiver && !end->event.posted) {
+        ngx_post_event(&end->event, &ngx_posted_events);
+    }
 
     if (h2->nfree == NGX_HTTP_INVERTING_H2_KEEP) {
         ngx_free(st);
@@ -892,7 +916,7 @@ ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
     h2 = st->h2;
     st->closed = 1;
 
-    if (st->ended && st->pending_len) {
+    if (st->ended && st->pending_len && !st->gone) {
 
         /* the client has not read all of it yet */
 
@@ -944,18 +968,22 @@ ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2)
 
     end = &h2->ptth->agent->end;
 
-    if (end->receiver == NULL || h2->refused.timer_set) {
+    if (end->receiver == NULL) {
         return;
     }
 
-    h2->refused.handler = ngx_http_inverting_h2_retry_handler;
-    h2->refused.data = h2;
-    h2->refused.log = h2->ptth->request->connection->log;
-    h2->refused.cancelable = 1;
+    if (!h2->refused.timer_set) {
+        h2->refused.handler = ngx_http_inverting_h2_retry_handler;
+        h2->refused.data = h2;
+        h2->refused.log = h2->ptth->request->connection->log;
+        h2->refused.cancelable = 1;
 
-    ngx_add_timer(&h2->refused, NGX_HTTP_INVERTING_H2_RETRY);
+        ngx_add_timer(&h2->refused, NGX_HTTP_INVERTING_H2_RETRY);
+    }
 
-    ngx_http_inverting_set_capacity(end, h2->ptth->streams - 1);
+    if (h2->ptth->streams - 1 < end->receiver->capacity) {
+        ngx_http_inverting_set_capacity(end, h2->ptth->streams - 1);
+    }
 }
 
 

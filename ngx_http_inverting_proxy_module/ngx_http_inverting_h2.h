@@ -70,6 +70,7 @@ typedef struct {
     ngx_event_t                      refused;     /* set: it was reduced */
 
     unsigned                         ping:1;      /* one is unanswered */
+    unsigned                         held:1;      /* what could be opened */
     unsigned                         terminated:1;
 } ngx_http_inverting_h2_t;
 

@@ -334,7 +334,7 @@ ngx_http_inverting_response_length(ngx_http_request_t *r,
                               NULL);
     }
 
-    if (u->headers_in.status_n == NGX_HTTP_NO_CONTENT) {
+    if (u->headers_in.status_n == NGX_HTTP_NO_CONTENT || u->upgrade) {
         length = -1;
     }
 
