@@ -147,7 +147,7 @@ ngx_int_t ngx_http_inverting_take_locked(ngx_http_inverting_zone_t *zone,
 
 /*
  * Copies user and head, tx->user_len + tx->head_len bytes in a row, of an
- * attached end's transaction; a body follows in the pipe where tx->body is set.
+ * attached end's transaction; a body follows in the pipe if tx->body is set.
  */
 void ngx_http_inverting_head_copy(ngx_http_inverting_end_t *end, u_char *buf);
 
