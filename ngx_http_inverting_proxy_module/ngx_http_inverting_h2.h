@@ -28,6 +28,9 @@
 #define NGX_HTTP_INVERTING_H2_WINDOW       32768
 #define NGX_HTTP_INVERTING_H2_PENDING_MAX  65536
 
+/* the largest that HTTP/2 knows is a bit less than twice as much */
+#define NGX_HTTP_INVERTING_H2_WINDOW_MAX   (1024 * 1024 * 1024)
+
 /* the whole connection's: what comes is taken off it at once */
 #define NGX_HTTP_INVERTING_H2_CONNECTION   (16 * 1024 * 1024)
 
@@ -92,6 +95,10 @@ typedef struct {
     size_t                           pending_pos;
     size_t                           pending_len;
     size_t                           pending_size;
+
+    /* lately, by which the framing of chunks makes it longer */
+    uint32_t                         payload;
+    uint32_t                         framing;
 
     u_char                           accept[NGX_HTTP_INVERTING_H2_ACCEPT_LEN];
 

@@ -309,6 +309,8 @@ ngx_http_inverting_h2_data(ngx_http_inverting_h2_stream_t *st,
     p = ngx_sprintf(buf, "%s%xz" CRLF, st->in_chunk ? CRLF : "", len);
 
     st->in_chunk = 1;
+    st->payload += len;
+    st->framing += p - buf;
 
     ngx_http_inverting_h2_write(st, buf, p - buf);
     ngx_http_inverting_h2_write(st, data, len);
@@ -482,18 +484,32 @@ ngx_http_inverting_h2_response_moved(ngx_http_inverting_h2_stream_t *st)
 static void
 ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
 {
-    int32_t  room, window;
+    int32_t   window;
+    uint64_t  room;
 
     room = ngx_http_inverting_pipe_reserve(&st->answerer);
+
+    if (st->framing && room) {
+
+        /* room for what it will be in the pipe, if it goes on like this */
+
+        room = room * st->payload / (st->payload + st->framing);
+        room = ngx_max(room, 1);
+    }
 
     window = nghttp2_session_get_stream_local_window_size(st->h2->session,
                                                           st->id);
 
     /* not for a few bytes, but for how few there may be in a full zone */
 
-    if (window >= 0 && room - window >= ngx_max(room / 2, 1)) {
+    room = ngx_min(room, NGX_HTTP_INVERTING_H2_WINDOW_MAX);
+
+    if (window >= 0 && room >= window + ngx_max(room / 2, 1)) {
         (void) nghttp2_submit_window_update(st->h2->session, NGHTTP2_FLAG_NONE,
                                             st->id, room - window);
         ngx_http_inverting_ptth_flush(st->h2->ptth);
+
+        st->payload /= 2;
+        st->framing /= 2;
     }
 }
