@@ -82,7 +82,7 @@ ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
 
     if (r->stream || r->http_version != NGX_HTTP_VERSION_11) {
         return ngx_http_inverting_ptth_answer_426(r,
-                                            "ptth takes an HTTP/1.1 request\n");
+                                           "ptth takes an HTTP/1.1 request\n");
     }
 
     if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
@@ -137,8 +137,8 @@ ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
 
     if (proto == NULL) {
         return ngx_http_inverting_ptth_answer_426(r,
-                 "\"Upgrade: ptth\", \"Connection: upgrade\" and \"ALPN\" with "
-                 "h2 or http%2F1.1 are expected\n");
+                "\"Upgrade: ptth\", \"Connection: upgrade\" and \"ALPN\" with "
+                "h2 or http%2F1.1 are expected\n");
     }
 
     if (rc == NGX_BUSY) {
