@@ -77,7 +77,7 @@ cmp_ok($more, '<', 8 * 1024, 'cost no memory') or diag("$more KiB");
 
 small('the agent reads again');
 
-# An agent that refuses: it is not asked the same at once, and again, and again.
+# An agent that refuses is not asked the same at once, over and over.
 
 my @c = map { my $c = $t->client; $c->request('GET', "/$_"); $c } 1 .. 8;
 my ($refused, $end) = (0, now() + 2);
