@@ -698,10 +698,6 @@ ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth)
 
     ptth->draining = 1;
 
-    /* an exiting worker has to wait for it, although it is no receiver now */
-
-    ngx_http_inverting_worker_live(ptth->agent->zone, 1);
-
     ngx_http_inverting_poll_close(&ptth->agent->end);
 
     ptth->proto->drain(ptth);
@@ -800,10 +796,6 @@ ngx_http_inverting_ptth_cleanup(void *data)
     }
 
     ngx_http_inverting_poll_close(&ptth->agent->end);
-
-    if (ptth->draining) {
-        ngx_http_inverting_worker_live(ptth->agent->zone, -1);
-    }
 
     if (ptth->queue.next) {
         ngx_queue_remove(&ptth->queue);
