@@ -436,7 +436,8 @@ sub wait_end {
     return 'data' if $self->{buf} ne '';
 
     if (!$self->{eof}) {
-        $self->ready(0, ($timeout || 10) * slow()) or return undef;
+        my $wait = defined $timeout ? $timeout : 10;
+        $self->ready(0, $wait * slow()) or return undef;
         $self->fill and return 'data';
     }
 
