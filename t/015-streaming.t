@@ -201,7 +201,7 @@ for my $path ('/refuse', '/refuse-close', '/refuse-drain') {
 
         # Until the answer is there: all of it is never sent.
         my $sent = 0;
-        while (!$c->_ready(0, 0)) {
+        while (!$c->ready(0, 0)) {
             my $piece = $body->();
             last if !defined $piece;
             ($framing eq 'chunked' ? $c->chunk($piece) : $c->write($piece))
