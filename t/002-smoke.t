@@ -4,7 +4,7 @@
 # then the same with the agent's part done by hand.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 my $size = 1024 * 1024 + 1;

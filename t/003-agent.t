@@ -15,7 +15,7 @@ my $b = $t->backend(sub {
 
 my $p = $t->stand_in(hold => 2);
 my $a = $t->agent(proxy => $p->url, backend => 'b', host => $b->address,
-                  wait => 0);
+                  wait => 0, transport => 'poll');
 
 ok($p->wait_note(qr{^GET /agent/pending}), 'it polls');
 

@@ -3,7 +3,7 @@
 # HTTP/2 clients: methods, bodies, trailers, many streams at once, cuts.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 use Digest::SHA qw(sha256_hex);
 

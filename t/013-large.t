@@ -3,7 +3,7 @@
 # 100 MiB up and down, in both framings, and what of it is in memory meanwhile.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 my $size = 100 * 1024 * 1024;

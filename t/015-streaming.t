@@ -4,7 +4,7 @@
 # that begin before their request has ended, early refusals of an upload.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 use List::Util qw(min);
 

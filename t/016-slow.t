@@ -5,7 +5,7 @@
 # client_max_body_size.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 my $size = 64 * 1024 * 1024;

@@ -4,7 +4,7 @@
 # has begun is a cut, which the client sees as one.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 my %case;

@@ -4,7 +4,7 @@
 # them, escaped; whatever its parser takes, and nothing that it does not.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 

@@ -4,7 +4,7 @@
 # does not; through an agent, and posted by hand.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 
@@ -105,6 +105,16 @@ sub by_hand {
     return $m;
 }
 
+# What HTTP/2 was in between of has lost its upper case, but for what nginx writes
+# itself.
+
+sub spelled {
+    my ($name, @fields) = @_;
+
+    return @fields if $name =~ /by hand/;
+    return map { [ $t->spelled($_->[0]), $_->[1] ] } @fields;
+}
+
 # nginx sorts some of what it writes itself to the top: in all of them the order
 # of fields of the same name counts.
 
@@ -142,10 +152,12 @@ my %framed = (
 for my $name (sort keys %framed) {
     $m = $framed{$name}->();
 
+    my @expected = spelled($name, fields(@plain));
     my @got = grep { $_->[0] !~ /^(?:Connection|Content-Length
-                                     |Transfer-Encoding)$/x } @{$m->{fields}};
+                                     |Transfer-Encoding)$/xi }
+              spelled($name, @{$m->{fields}});
 
-    is_deeply(by_name(@got), by_name(fields(@plain)),
+    is_deeply(by_name(@got), by_name(@expected),
               "$name: fields pass as they are");
     is($m->{body}, $name =~ /304/ ? '' : 'hello', "$name: the body, too");
 
@@ -153,9 +165,9 @@ for my $name (sort keys %framed) {
                               |Location|Last-Modified|ETag|Connection
                               |Transfer-Encoding|Content-Encoding
                               |Accept-Ranges|WWW-Authenticate|Expires
-                              |Content-Range)$/xi } $m->names;
+                              |Content-Range)$/xi } map { $_->[0] } @got;
     my @order = grep { my $f = $_; grep { $_ eq $f } @rest }
-                map { $_->[0] } fields(@plain);
+                map { $_->[0] } @expected;
     is_deeply(\@rest, \@order, "$name: in their order");
 }
 
@@ -166,7 +178,7 @@ for my $path ('/hop', '/chunked/hop') {
     $m = $t->get($path);
     is_deeply([ grep { !/^(?:Date|Connection|Content-Length
                           |Transfer-Encoding)$/x } $m->names ],
-              [ 'X-Left' ], "$path: hop-by-hop fields go");
+              [ $t->spelled('X-Left') ], "$path: hop-by-hop fields go");
     is($m->{body}, 'hello', "$path: the body does not");
 }
 
@@ -192,7 +204,7 @@ is($m->header('Content-Length'), 5, 'by hand: the framing stays');
 
 my $stand_in = $t->stand_in(hold => 1);
 $t->agent(backend => 'real', host => $b->address, proxy => $stand_in->url,
-          wait => 0);
+          wait => 0, transport => 'poll');
 
 my $id = $stand_in->add("GET /hop HTTP/1.1\r\nHost: h\r\n\r\n");
 $m = $stand_in->wait_response($id);

@@ -4,7 +4,7 @@
 # on as the one that nginx has read.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 

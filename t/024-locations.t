@@ -5,7 +5,7 @@
 # log.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 
@@ -432,7 +432,7 @@ is($first->[1], 200, '$status');
 is($first->[2], 'real', '$inverting_proxy_backend');
 like($first->[3], qr/^[0-9a-f]{32}$/, '$inverting_proxy_id');
 is($first->[4], 'me', '$inverting_proxy_agent');
-is($first->[5], 'poll', '$inverting_proxy_transport');
+is($first->[5], $t->transport, '$inverting_proxy_transport');
 like($first->[6], qr/^\d+\.\d{3}$/, '$inverting_proxy_queue_time');
 is($first->[7], 'real', '$upstream_addr');
 is($first->[8], 200, '$upstream_status');

@@ -4,7 +4,7 @@
 # it: the backend's connection is closed soon.  Clients are killed commands.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Process;
 
 my $t = InvertingProxy::Test->new;

@@ -4,7 +4,7 @@
 # is as before.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 my $size = 300_001;

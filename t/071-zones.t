@@ -3,7 +3,7 @@
 # Several zones in one nginx, and a number of workers that a reload changes.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Work;
 
 my $t = InvertingProxy::Test->new;
@@ -37,7 +37,8 @@ sub status {
 # An agent of the first two; nobody of the others.
 for my $zone (@zones[0, 1]) {
     $t->agent(backend => 'b', host => $b->address, wait => 0,
-              proxy => 'http://127.0.0.1:' . $n->port . "/$zone/");
+              proxy => 'http://127.0.0.1:' . $n->port . "/$zone/",
+              args => [ '-connections=1' ]);
 
     ok(waitfor(sub { status($zone)->agents('b') == 1 }),
        "an agent in zone $zone");

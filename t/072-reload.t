@@ -5,7 +5,7 @@
 # agents that poll.  Not one request is lost, and every byte is right.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Work;
 
 my $reloads = 8;

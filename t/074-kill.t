@@ -5,7 +5,7 @@
 # and in the end the zone is empty.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Work;
 
 my $kills = 20;

@@ -74,7 +74,9 @@ if (my $why = cut_missing($n->pid)) {
     plan(skip_all => $why);
 }
 
-$t->agent(backend => 'b', host => $b->address);
+# Few at a time, over PTTH: else there would be no queue to die in.
+$t->agent(backend => 'b', host => $b->address,
+          $t->over_ptth ? (args => [ '-max-concurrency=2' ]) : ());
 
 sub api {
     my ($method, $path, $body) = @_;

@@ -4,7 +4,7 @@
 # it all with work in flight, and "nginx -t" beside a running nginx.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Work;
 
 my $t = InvertingProxy::Test->new;

@@ -5,7 +5,7 @@
 # nginx's own limits, which are not for agents.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Work;
 
 my $t = InvertingProxy::Test->new;

@@ -5,7 +5,7 @@
 # so is not to be seen in any other way.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Work;
 
 my $t = InvertingProxy::Test->new;
@@ -28,7 +28,7 @@ my $n = $t->nginx(workers => 4, http => <<'EOT');
             access_log %%DIR%%/client.log met;
         }
         location /agent/ { inverting_proxy_agent main; }
-        location /agent/response {
+        location ~ ^/agent/(response|ptth)$ {
             inverting_proxy_agent main;
             access_log %%DIR%%/agent.log met;
         }
@@ -73,7 +73,9 @@ is(join(' ', map { $_->response->{body} } @c),
 $_->close for @c;
 
 # Agents start, end when they are asked to, and die, while there is work.
-my @agents = map { $t->agent(backend => 'b', host => $b->address) } 1 .. 3;
+my @where = (backend => 'b', host => $b->address,
+             args => [ '-connections=1' ]);
+my @agents = map { $t->agent(@where) } 1 .. 3;
 
 my $l = $t->load(clients => 4, code => sub {
     my ($load, $i) = @_;
@@ -85,7 +87,7 @@ my $l = $t->load(clients => 4, code => sub {
 
 for my $i (1 .. 3) {
     my $before = $l->done;
-    push @agents, $t->agent(backend => 'b', host => $b->address, wait => 0);
+    push @agents, $t->agent(@where, wait => 0);
     nap(0.2);
     my $old = shift @agents;
     is(join('', $old->stop), '', 'an agent is asked to end');
@@ -157,6 +159,15 @@ my %client = map { reverse(split(' ')) }
              split(/\n/, slurp("$n->{dir}/client.log"));
 my %agent = map { reverse(split(' ')) }
             split(/\n/, slurp("$n->{dir}/agent.log"));
+
+# A connection of PTTH has them all; it is logged when it ends.
+if ($t->over_ptth) {
+    is(join('', $agents[0]->stop), '', 'the agent ends');
+    waitfor(sub { slurp("$n->{dir}/agent.log") =~ /^(\d+) -$/ }, 5);
+    my ($pid) = slurp("$n->{dir}/agent.log") =~ /^(\d+) -$/;
+    %agent = map { $_ => $pid } keys %client;
+}
+
 my $crossed = grep { $agent{$_} && $agent{$_} != $client{$_} } keys %client;
 cmp_ok($crossed, '>', $count / 3, 'most went from worker to worker');
 

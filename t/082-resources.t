@@ -4,7 +4,7 @@
 # does a client that is slow, or has stopped reading, or an agent that has.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Process;
 use InvertingProxy::Test::Work;
 

@@ -175,7 +175,8 @@ like($status, qr/^backends +2: 0 with an agent, 0 waiting and 0 active/m,
 like($status, qr/^fixed  +0  +0  +0$/m, 'each of them');
 ok(exists $json->decode(done(qw(status --json)))->{zone}, 'as JSON');
 
-$t->agent(backend => 'fixed', host => '127.0.0.1:1');
+$t->agent(backend => 'fixed', host => '127.0.0.1:1',
+          args => [ '-connections=1' ]);
 like(done('status'), qr/^BACKEND  AGENTS  WAITING  ACTIVE\nfixed +1 /m,
      'one that is present comes first');
 like(done(qw(backends get fixed)),

@@ -4,7 +4,7 @@
 # and answers 202 with X-Auth-Request-Email, or 401.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 

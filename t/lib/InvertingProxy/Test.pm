@@ -36,6 +36,11 @@ package InvertingProxy::Test;
 # neither a sanitizer nor valgrind has reported anything.  With idle => 0 the
 # first is left out.
 #
+# With "use InvertingProxy::Test ':transports'" all of the file is run twice, as two
+# subtests: once with agents that poll, once with agents that take requests by
+# PTTH.  With INVERTING_PROXY_TRANSPORT=poll or =ptth it is run once, over that.
+# Where the two differ, $t->over_ptth says which it is.
+#
 # Exported besides: waitfor, nap, now, slow, random_body, body_sha256,
 # body_bytes, run_command, state_lock.  With INVERTING_PROXY_KEEP=1 the folder is
 # kept.
@@ -60,9 +65,17 @@ my $current;
 
 
 sub import {
-    my ($class) = @_;
+    my ($class, @options) = @_;
 
     my $caller = caller;
+
+    if (grep({ $_ eq ':transports' } @options)
+        && !$ENV{INVERTING_PROXY_TRANSPORT})
+    {
+        _run_over($_) for qw(poll ptth);
+        done_testing();
+        exit(0);
+    }
 
     strict->import;
     warnings->import;
@@ -71,6 +84,32 @@ sub import {
     *{"${caller}::$_"} = \&{$_} for @export;
     *{"${caller}::$_"} = \&{"Test::More::$_"} for @Test::More::EXPORT;
     *{"${caller}::TODO"} = \${"${caller}::TODO"};
+
+    return;
+}
+
+
+# The file once more, in a process of its own.
+
+sub _run_over {
+    my ($transport) = @_;
+
+    local $ENV{INVERTING_PROXY_TRANSPORT} = $transport;
+    local $| = 1;
+
+    my $pid = open(my $out, '-|', $^X, $0) or die "$^X: $!\n";
+
+    local @SIG{qw(INT TERM HUP)} = (sub { kill('TERM', $pid); exit(130) }) x 3;
+
+    print "# Subtest: over $transport\n";
+
+    while (defined(my $line = <$out>)) {
+        print "    $line";
+    }
+
+    close($out);
+
+    is($?, 0, "over $transport");
 
     return;
 }

@@ -24,12 +24,13 @@ package InvertingProxy::Test::Rig;
 #   my $s = $rig->status;                       see Status.pm
 #   $rig->wait_status(sub { $_[0]->waiting('id') == 1 }, $seconds)
 #   $rig->wait_idle($seconds)
+#   $rig->transport, over_ptth, spelled($name)  how agents take requests
 #   $rig->stop                                  returns what went wrong
 #   $rig->problems                              what the logs and reports say
 #
 # The first nginx is the one that the others talk to by themselves.
 # Environment: INVERTING_PROXY_BUILD (where module and agent are), _SLOW,
-# _PRELOAD, _VALGRIND, _LOG=debug, _KEEP=1 (leave the folder).
+# _PRELOAD, _VALGRIND, _TRANSPORT, _LOG=debug, _KEEP=1 (leave the folder).
 
 use strict;
 use warnings;
@@ -129,6 +130,15 @@ sub stand_in {
 # How agents take requests, unless a test says otherwise.
 
 sub transport { return $ENV{INVERTING_PROXY_TRANSPORT} || 'poll' }
+sub over_ptth { return $_[0]->transport eq 'ptth' }
+
+
+# The name of a field that an agent has passed on: HTTP/2 knows no upper case.
+
+sub spelled {
+    my ($self, $name) = @_;
+    return $self->over_ptth ? lc $name : $name;
+}
 
 
 sub agent {
