@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "carriers.h"
 #include "log.h"
@@ -12,6 +13,7 @@
 
 #define FIELDS_MAX 6
 #define CALLS 4
+#define PROCESS_ID 16 /* bytes */
 
 struct proxy {
     const struct options *options;
@@ -19,6 +21,7 @@ struct proxy {
     struct carrier *upgrades;
     struct token *token;
     char *targets[CALLS];
+    char process[2 * PROCESS_ID + 1];
 };
 
 static const char *const paths[] = {
@@ -43,12 +46,29 @@ static bool credentials_travel_safely(const struct options *o)
 }
 
 
+/* What the connections of this agent have in common. */
+static void make_process_id(struct proxy *proxy)
+{
+    unsigned char random[PROCESS_ID];
+
+    /* so few bytes come at once and whole */
+    if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
+        abort();
+    }
+
+    for (size_t i = 0; i < PROCESS_ID; i++) {
+        snprintf(proxy->process + 2 * i, 3, "%02x", random[i]);
+    }
+}
+
+
 struct proxy *proxy_new(struct loop *loop, const struct options *options)
 {
     struct proxy *proxy = mem_zalloc(sizeof(*proxy));
     const char *why;
 
     proxy->options = options;
+    make_process_id(proxy);
 
     if (options->token_file != NULL) {
         proxy->token = token_open(options->token_file, &why);
@@ -145,6 +165,8 @@ struct exchange *proxy_call(struct proxy *proxy, enum proxy_call call,
 
     if (call == CALL_PTTH) {
         fields[n++] = (struct field) {SPAN("ALPN"), SPAN("h2")};
+        fields[n++] = (struct field) {SPAN("X-Inverting-Proxy-Process-ID"),
+                                      span_of(proxy->process)};
     }
 
     struct exchange_request request = {

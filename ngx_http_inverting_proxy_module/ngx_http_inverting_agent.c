@@ -73,6 +73,8 @@ static ngx_str_t  ngx_http_inverting_agent_backend_id =
     ngx_string("x-inverting-proxy-backend-id");
 static ngx_str_t  ngx_http_inverting_agent_request_id =
     ngx_string("x-inverting-proxy-request-id");
+static ngx_str_t  ngx_http_inverting_agent_process_id =
+    ngx_string("x-inverting-proxy-process-id");
 
 
 ngx_int_t
@@ -249,7 +251,7 @@ ngx_http_inverting_agent_identity(ngx_http_request_t *r,
             i = 0;
         }
 
-        /* both names are as long */
+        /* all names are as long */
 
         if (header[i].key.len != ngx_http_inverting_agent_backend_id.len) {
             continue;
@@ -268,6 +270,13 @@ ngx_http_inverting_agent_identity(ngx_http_request_t *r,
                    == 0)
         {
             ctx->id = header[i].value;
+
+        } else if (ngx_memcmp(header[i].lowcase_key,
+                              ngx_http_inverting_agent_process_id.data,
+                              header[i].key.len)
+                   == 0)
+        {
+            ctx->process = header[i].value;
         }
     }
 

@@ -30,6 +30,7 @@ typedef struct {
     /* as the agent says */
     ngx_str_t                        backend;
     ngx_str_t                        id;
+    ngx_str_t                        process;
 
     /* the key that it came by, once the backend is found, or NO_KEY */
     uint64_t                         key;

@@ -99,6 +99,7 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     t->backend = backend;
     t->receiver = NGX_HTTP_INVERTING_NONE;
     t->via = NGX_HTTP_INVERTING_NONE;
+    t->process = 0;
     t->transport = NGX_HTTP_INVERTING_NO_TRANSPORT;
 
     t->slot[NGX_HTTP_INVERTING_CLIENT] = NGX_HTTP_INVERTING_NONE;
@@ -405,6 +406,27 @@ ngx_http_inverting_answerer_detach_locked(ngx_http_inverting_zone_t *zone,
 
 
 /*
+ * An agent that goes takes all of its connections with it, and we learn that
+ * of one after the other: a transaction that goes from one of them to the next
+ * has been lost once.
+ */
+
+static ngx_uint_t
+ngx_http_inverting_lost_twice_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t)
+{
+    if (!t->requeued || !t->taken) {
+        return 0;
+    }
+
+    return t->process == 0
+           || t->process != t->lost_process
+           || t->via_seq > t->lost_seq
+           || ngx_http_inverting_is_via(zone, t);
+}
+
+
+/*
  * No byte of a response has come, and none will from this agent: offers the
  * transaction again if that can do no harm, else it fails.
  */
@@ -413,7 +435,7 @@ void
 ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t)
 {
-    if ((t->requeued && t->taken)
+    if (ngx_http_inverting_lost_twice_locked(zone, t)
         || t->slot[NGX_HTTP_INVERTING_CLIENT] == NGX_HTTP_INVERTING_NONE
         || t->slot[NGX_HTTP_INVERTING_TAKER] != NGX_HTTP_INVERTING_NONE
         || !ngx_http_inverting_harmless_locked(t))
@@ -437,6 +459,12 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
      */
 
     if (t->taken) {
+
+        if (!t->requeued) {
+            t->lost_process = t->process;
+            t->lost_seq = zone->sh->seq;
+        }
+
         t->requeued = 1;
         t->queued = ngx_current_msec;
     }

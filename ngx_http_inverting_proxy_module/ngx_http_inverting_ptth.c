@@ -120,7 +120,9 @@ ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
 
     if (backend && proto && !ngx_exiting) {
         rc = ngx_http_inverting_connect_locked(ctx->zone, backend, ctx->key,
-                                               &ctx->end);
+                                        ngx_murmur_hash2(ctx->process.data,
+                                                         ctx->process.len),
+                                        &ctx->end);
         backend->last_seen = ngx_time();
         ngx_http_inverting_registry_present_locked(ctx->zone, backend);
     }
@@ -791,11 +793,13 @@ ngx_http_inverting_ptth_cleanup(void *data)
 
     ptth->closed = 1;
 
+    /* what it has lost is not to be given to it again */
+
+    ngx_http_inverting_poll_close(&ptth->agent->end);
+
     if (ptth->proto) {
         ptth->proto->free(ptth);
     }
-
-    ngx_http_inverting_poll_close(&ptth->agent->end);
 
     if (ptth->queue.next) {
         ngx_queue_remove(&ptth->queue);

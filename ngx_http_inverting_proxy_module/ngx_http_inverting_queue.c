@@ -268,6 +268,7 @@ ngx_http_inverting_make_receiver_locked(ngx_http_inverting_zone_t *zone,
     rcv->n = 0;
     rcv->capacity = capacity;
     rcv->key = key;
+    rcv->process = 0;
     rcv->seq = ++zone->sh->seq;
     rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
 
@@ -352,6 +353,7 @@ ngx_http_inverting_tell_locked(ngx_http_inverting_zone_t *zone,
     t->has_id = 1;
     t->fetchable = 1;
     t->via = NGX_HTTP_INVERTING_NONE;
+    t->process = 0;
     t->transport = NGX_HTTP_INVERTING_POLL;
     t->lease = ngx_current_msec + NGX_HTTP_INVERTING_LEASE;
     t->keys[NGX_HTTP_INVERTING_CLIENT] = key;

@@ -149,6 +149,11 @@ typedef struct {
     uint32_t                       via;
     uint64_t                       via_seq;
 
+    /* the agent that has or had it: see receiver; who lost it first, when */
+    uint32_t                       process;
+    uint32_t                       lost_process;
+    uint64_t                       lost_seq;
+
     uint32_t                       transport;   /* ..._transport_e, the last */
 
     /* the worker slot of each attached end, else NONE */
@@ -220,6 +225,8 @@ typedef struct {
     uint32_t                       capacity;
     uint64_t                       seq;
     uint64_t                       key;       /* by which the agent came */
+    uint32_t                       process;   /* the same for all connections
+                                                 of an agent, or 0 */
 } ngx_http_inverting_receiver_t;
 
 

@@ -4,7 +4,7 @@
 # same backend is there or comes.
 
 use lib 't/lib';
-use InvertingProxy::Test;
+use InvertingProxy::Test ':transports';
 
 my $t = InvertingProxy::Test->new;
 
@@ -39,7 +39,7 @@ my $good = $t->backend(sub {
     return $c->respond(200, [], "good $req->{length}");
 });
 
-my $n = $t->nginx(workers => 2, http => <<'EOT');
+my $n = $t->nginx(workers => 2, http => <<'EOT',
     inverting_proxy_zone zone=main:4m;
     inverting_proxy_backend main b end_user=allUsers backend_user=a;
     inverting_proxy_agent_user a;
@@ -49,10 +49,16 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         listen 127.0.0.1:%%PORT%%;
         client_max_body_size 0;
         location / { inverting_proxy_pass main; }
-        location /agent/ { inverting_proxy_agent main; }
+        location /agent/ {
+            inverting_proxy_agent main;
+            inverting_proxy_poll_timeout %%POLL_TIMEOUT%%;
+        }
         location /api/ { inverting_proxy_api main; }
     }
 EOT
+    # As soon as a poll that is not answered shows that its agent is not well, so
+    # does a connection on which nothing comes for that long.
+    vars => { POLL_TIMEOUT => $t->over_ptth ? '3s' : '30s' });
 
 
 # Its poll is gone as well, so that the next agent is seen to come.
@@ -130,7 +136,8 @@ for my $case (
 
 # one that is stopped: it is there, but does nothing; then it wakes up
 
-my $a = $t->agent(backend => 'b', host => $good->address);
+my @one = (args => [ '-connections=1' ]);
+my $a = $t->agent(backend => 'b', host => $good->address, @one);
 my %c = map { $_ => $t->client(timeout => 20) } qw(GET POST);
 
 $a->signal('STOP');
@@ -139,12 +146,13 @@ ok($t->wait_status(sub { $_[0]->agents('b') == 0 }),
    'an agent that is stopped is told');
 $c{POST}->request('POST', '/', body => 'x');
 
-my $second = $t->agent(backend => 'b', host => $good->address);
+my $second = $t->agent(backend => 'b', host => $good->address, @one);
 
 is($c{POST}->response->{body}, 'good 1', 'the second one has the next');
 my $m = $c{GET}->response;
-is($m->{body}, 'good 0', 'and what the first one did not fetch');
-cmp_ok($m->{at}{end}, '>', 3, 'after the lease');
+is($m->{body}, 'good 0', 'and what the first one did not answer');
+cmp_ok($m->{at}{end}, '>', $t->over_ptth ? 0.9 : 3,
+       'after the lease, or a PING');
 cmp_ok($m->{at}{end}, '<', 8 * slow(), 'not long after');
 $_->close for values %c;
 

@@ -294,6 +294,98 @@ for my $how ('close', 'reset') {
     ok($t->wait_status(sub { $_[0]->agents('b') == 1 }), 'one is left');
 }
 
+# An agent is lost once, with all of its connections.
+
+sub process {
+    my ($name) = @_;
+    return $t->ptth(backend => 'b', headers =>
+                    $name eq '' ? []
+                    : [ "X-Inverting-Proxy-Process-ID: $name" ]);
+}
+
+# The connection that gets the request, out of those given, which goes then.
+sub loses {
+    my ($how, @among) = @_;
+
+    my $has;
+    waitfor(sub {
+        ($has) = grep { my $h = $_;
+                        $h->wait(sub { @{$h->{arrived}} }, 0.01) } @among;
+        return $has;
+    }) or die "the request does not come\n";
+    $has->$how;
+
+    return grep { $_ != $has } @among;
+}
+
+$h->close;
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'nobody is left');
+
+for my $how ('close', 'reset') {
+    my @left = map { process('one') } 1 .. 4;
+    my $c = $t->client;
+    $c->request('GET', '/all');
+    @left = loses($how, @left) while @left;
+
+    $h = process('two');
+    my $x = $h->take;
+    is($x && $x->{target}, '/all', "all connections, $how: the next agent");
+    $x->respond(200, [], 'next');
+    $x->flush;
+    is($c->response->{body}, 'next', "all connections, $how: its answer");
+    $c->close;
+
+    # ... which is no other one because it has more of them.
+
+    for my $case ([ 'made after', 'two' ], [ 'another', 'one', 'two' ],
+                  [ 'nameless', '', '' ])
+    {
+        my ($name, @who) = @$case;
+
+        $h->close;
+        ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'nobody is left');
+        @left = map { process($_) } @who;
+        $c = $t->client;
+        $c->request('GET', '/twice');
+        @left = loses($how, @left);
+        @left = process('two') if !@left;
+        loses($how, @left);
+        is($c->response->{status}, 502, "$name, $how: lost twice");
+        $c->close;
+    }
+
+    ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'nobody is left');
+}
+
+# One that is there, but ends its stream again and again.
+
+for my $case ([ 'one', 'one' ], [ 'one', 'two' ]) {
+    my @h = map { process($_) } @$case;
+    my $c = $t->client;
+    $c->request('GET', '/ends');
+    my $ends = 0;
+
+    waitfor(sub {
+        for my $h (@h) {
+            $h->wait(sub { @{$h->{arrived}} }, 0.01) or next;
+            (shift @{$h->{arrived}})->rst(INTERNAL_ERROR);
+            $h->drain(0.01);
+            $ends++;
+        }
+
+        return $c->ready(0, 0);
+    });
+
+    is($c->response->{status}, 502, "@$case: 502");
+    cmp_ok($ends, '<=', 2, "@$case: after two times");
+    $c->close;
+    $_->close for @h;
+    ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'nobody is left');
+}
+
+$h = $t->ptth(backend => 'b');
+
+
 # Interim responses are no response.
 
 {
