@@ -421,7 +421,7 @@ ngx_http_inverting_lost_twice_locked(ngx_http_inverting_zone_t *zone,
 
     return t->process == 0
            || t->process != t->lost_process
-           || t->via_seq > t->lost_seq
+           || (int32_t) ((uint32_t) t->via_seq - t->lost_seq) > 0
            || ngx_http_inverting_is_via(zone, t);
 }
 

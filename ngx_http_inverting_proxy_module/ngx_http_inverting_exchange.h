@@ -109,10 +109,10 @@ void ngx_http_inverting_poll_close(ngx_http_inverting_end_t *end);
  * A PTTH connection becomes a receiver, which takes nothing until it is given
  * a capacity: NGX_OK, or NGX_BUSY as above.  Its handler is called when there
  * is something to open.  ngx_http_inverting_poll_close() ends it; its streams
- * go on.  "process" is the same for all connections of an agent, or 0.
+ * go on.
  */
 ngx_int_t ngx_http_inverting_connect_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, uint64_t key, uint32_t process,
+    ngx_http_inverting_backend_t *backend, uint64_t key,
     ngx_http_inverting_end_t *end);
 
 /* how many transactions it may have at a time; takes the lock itself */

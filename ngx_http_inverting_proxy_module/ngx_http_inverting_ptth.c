@@ -111,6 +111,7 @@ ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
     ngx_str_set(&ctx->vars.transport, "ptth");
     ctx->end.handler = ngx_http_inverting_ptth_end_handler;
     ctx->end.data = ptth;
+    ctx->end.process = ngx_murmur_hash2(ctx->process.data, ctx->process.len);
 
     rc = NGX_DECLINED;
 
@@ -120,9 +121,7 @@ ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
 
     if (backend && proto && !ngx_exiting) {
         rc = ngx_http_inverting_connect_locked(ctx->zone, backend, ctx->key,
-                                        ngx_murmur_hash2(ctx->process.data,
-                                                         ctx->process.len),
-                                        &ctx->end);
+                                               &ctx->end);
         backend->last_seen = ngx_time();
         ngx_http_inverting_registry_present_locked(ctx->zone, backend);
     }
@@ -731,8 +730,15 @@ ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth)
         return NGX_OK;
     }
 
-    if (!ptth->over && ptth->proto->over(ptth)) {
-        ngx_http_inverting_ptth_stop(ptth);
+    if (!ptth->over) {
+
+        /* what it has lost is not to be given to it again */
+
+        ngx_http_inverting_poll_close(&ptth->agent->end);
+
+        if (ptth->proto->over(ptth)) {
+            ngx_http_inverting_ptth_stop(ptth);
+        }
     }
 
     if (ptth->over && ptth->streams) {
@@ -764,8 +770,6 @@ ngx_http_inverting_ptth_stop(ngx_http_inverting_ptth_t *ptth)
 
     ptth->over = 1;
 
-    ngx_http_inverting_poll_close(&ptth->agent->end);
-
     if (ptth->flush.posted) {
         ngx_delete_posted_event(&ptth->flush);
     }
@@ -792,8 +796,6 @@ ngx_http_inverting_ptth_cleanup(void *data)
     }
 
     ptth->closed = 1;
-
-    /* what it has lost is not to be given to it again */
 
     ngx_http_inverting_poll_close(&ptth->agent->end);
 

@@ -268,7 +268,6 @@ ngx_http_inverting_make_receiver_locked(ngx_http_inverting_zone_t *zone,
     rcv->n = 0;
     rcv->capacity = capacity;
     rcv->key = key;
-    rcv->process = 0;
     rcv->seq = ++zone->sh->seq;
     rcv->state = NGX_HTTP_INVERTING_RECEIVER_WAITING;
 

@@ -22,22 +22,13 @@ static void ngx_http_inverting_forget_end(ngx_http_inverting_end_t *end);
 
 ngx_int_t
 ngx_http_inverting_connect_locked(ngx_http_inverting_zone_t *zone,
-    ngx_http_inverting_backend_t *backend, uint64_t key, uint32_t process,
+    ngx_http_inverting_backend_t *backend, uint64_t key,
     ngx_http_inverting_end_t *end)
 {
-    ngx_http_inverting_receiver_t  *rcv;
-
     backend->last_present = ngx_current_msec;
 
-    rcv = ngx_http_inverting_make_receiver_locked(zone, backend, key, end, 0);
-
-    if (rcv == NULL) {
-        return NGX_BUSY;
-    }
-
-    rcv->process = process;
-
-    return NGX_OK;
+    return ngx_http_inverting_make_receiver_locked(zone, backend, key, end, 0)
+           ? NGX_OK : NGX_BUSY;
 }
 
 
@@ -132,7 +123,7 @@ ngx_http_inverting_open(ngx_http_inverting_end_t *end,
 
     t->via = rcv - zone->receivers;
     t->via_seq = rcv->seq;
-    t->process = rcv->process;
+    t->process = end->process;
     t->transport = NGX_HTTP_INVERTING_PTTH;
     t->answered = 1;
 

@@ -138,6 +138,7 @@ typedef struct {
     uint32_t                       next;
     uint32_t                       prev;
     uint32_t                       id_next;     /* in its bucket */
+    uint32_t                       process;     /* the agent's; or 0 */
     uint64_t                       seq;         /* the order of arrival */
 
     ngx_http_inverting_backend_t  *backend;     /* record in the registry */
@@ -148,11 +149,6 @@ typedef struct {
     /* the receiver on whose connection it is, while that one has this seq */
     uint32_t                       via;
     uint64_t                       via_seq;
-
-    /* the agent that has or had it: see receiver; who lost it first, when */
-    uint32_t                       process;
-    uint32_t                       lost_process;
-    uint64_t                       lost_seq;
 
     uint32_t                       transport;   /* ..._transport_e, the last */
 
@@ -172,6 +168,8 @@ typedef struct {
     uint32_t                       head_len;
     uint32_t                       user_len;
 
+    uint32_t                       lost_seq;    /* first; receivers made later
+                                                   have a greater one */
     ngx_msec_t                     opened;      /* ngx_current_msec */
     ngx_msec_t                     assigned;
     ngx_msec_t                     queued;      /* in the queue since */
@@ -194,6 +192,8 @@ typedef struct {
 
     /* an owner of an end died: free its chunks by looking at all of them */
     uint32_t                       tainted;
+
+    uint32_t                       lost_process; /* who lost it first */
 
     ngx_http_inverting_pipe_t      request;
     ngx_http_inverting_pipe_t      response;
@@ -225,8 +225,6 @@ typedef struct {
     uint32_t                       capacity;
     uint64_t                       seq;
     uint64_t                       key;       /* by which the agent came */
-    uint32_t                       process;   /* the same for all connections
-                                                 of an agent, or 0 */
 } ngx_http_inverting_receiver_t;
 
 
@@ -337,6 +335,8 @@ struct ngx_http_inverting_end_s {
     ngx_uint_t                       role;
     void                           (*handler)(ngx_http_inverting_end_t *end);
     void                            *data;
+    uint32_t                         process;    /* a connection's: whose it
+                                                    is, or 0 */
     size_t                           moved;      /* bytes, in this turn */
     ngx_event_t                      event;
 };
