@@ -257,7 +257,7 @@ lint: deps              ## style rules, clang's warnings, clang-tidy
 	PACKAGES="$(PACKAGES)" .ci/lint
 
 
-bench: deps             ## measure against plain nginx (about five minutes)
+bench: deps             ## measure against plain nginx (about seven minutes)
 	@.ci/deps $(DEPS_BENCH)
 	@$(MAKE) all
 	@bench/run

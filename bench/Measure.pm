@@ -14,7 +14,7 @@ use InvertingProxy::Test::Client;
 use InvertingProxy::Test::Process;
 use InvertingProxy::Test::Util qw(slurp spew now nap run_command waitfor);
 
-our @EXPORT_OK = qw(wrk transfer slow_clients median quantile cpu rss);
+our @EXPORT_OK = qw(wrk transfer slow_clients median quantile cpu rss pss);
 
 
 # Nanoseconds of CPU that these processes have used, with all their threads:
@@ -51,6 +51,24 @@ sub rss {
     for my $pid (@pids) {
         my ($kb) = slurp("/proc/$pid/status") =~ /^VmRSS:\s+(\d+)/m;
         $sum += $kb * 1024 if $kb;
+    }
+
+    return $sum;
+}
+
+
+# Resident memory of which each process has its part of what is shared: all of
+# it ("Pss"), or only shared memory ("Pss_Shmem").
+
+sub pss {
+    my ($what, @pids) = @_;
+
+    my $sum = 0;
+
+    for my $pid (@pids) {
+        my ($kb) = slurp("/proc/$pid/smaps_rollup") =~ /^$what:\s+(\d+)/m
+            or croak "the memory of process $pid is not to be had";
+        $sum += $kb * 1024;
     }
 
     return $sum;
@@ -99,16 +117,16 @@ sub wrk {
 }
 
 
-# One large body, one way.
+# One large body, one way: $file is one of the origin's.
 
 sub transfer {
-    my ($system, $way, $systems, $length) = @_;
+    my ($system, $way, $systems, $file, $length) = @_;
 
     my $base = "http://127.0.0.1:$system->{port}";
     my @what = $way eq 'download'
-               ? ('-o', '/dev/null', $base . $systems->file)
+               ? ('-o', '/dev/null', "$base/$file")
                : ('-o', '/dev/null', '-H', 'Expect:', '-T',
-                  $systems->origin->{nginx}[0]{dir} . $systems->file,
+                  "$systems->{origin}{nginx}[0]{dir}/$file",
                   "$base/upload");
 
     my @pids = $system->{processes}->();

@@ -5,10 +5,20 @@ package Systems;
 #   backend alone   the origin itself: an nginx with small answers and a file
 #   one hop         a plain nginx before it, with keepalive connections
 #   two hops        two of them: what ours is compared with
-#   poll            our nginx and our agents
+#   ptth, poll      our nginx and our agents, with either transport
 #
-# A system is { name, port, processes => sub { pids }, nginx => [ ... ], ours }.
-# Another transport is one more line in start().
+#   my $s = Systems->start($rig, zone => '32m', files => { 'file.bin' => $n });
+#   $s->origin  $s->chain  $s->all  $s->ours_systems
+#   $s->ours(name => 'many', %opt)      another one of ours, with the options
+#                                       workers, transport, zone; or as
+#   Systems::ours_for($rig, [ [ ID, address, prefix ], ... ], %opt)
+#                                       for other backends.  Also: connections (of
+#                                       a worker), args (of the agents), relay:
+#                                       code that gets nginx's port and returns
+#                                       the one that the agents dial
+#
+# A system is { name, port, processes => sub { pids }, nginx => [ ... ], ours,
+# agents }.
 
 use strict;
 use warnings;
@@ -30,7 +40,7 @@ EOT
 sub start {
     my ($class, $rig, %opt) = @_;
 
-    my $self = bless { rig => $rig, file => '/file.bin' }, $class;
+    my $self = bless { rig => $rig, zone => $opt{zone} }, $class;
 
     my $origin = $rig->nginx(module => 0, log => 'warn', http => COMMON . <<'EOT');
     sendfile on;
@@ -41,11 +51,11 @@ sub start {
         location / {
             return 200 "A small response, of about the size of an API's.\n";
         }
-        location = /file.bin { root %%DIR%%; }
+        location ~ \.bin$ { root %%DIR%%; }
     }
 EOT
 
-    write_file("$origin->{dir}/file.bin", $opt{length});
+    write_file("$origin->{dir}/$_", $opt{files}{$_}) for keys %{$opt{files}};
 
     # Reads an upload as fast as it can; its checksum only when asked for.
     my $sink = $rig->backend(sub {
@@ -71,9 +81,9 @@ EOT
                      processes => sub { (tree($near), tree($far)) },
                      nginx => [ $near, $far ] };
 
-    $self->{ours} = [
-        ours($rig, 'poll', $origin, $sink, $opt{zone}),
-    ];
+    $self->{sink} = $sink->address;
+    $self->{ours} = [ map { $self->ours(name => $_, transport => $_) }
+                          qw(ptth poll) ];
 
     return $self;
 }
@@ -118,30 +128,50 @@ EOT
 # Two agents: the origin and the sink are two backends.
 
 sub ours {
-    my ($rig, $name, $origin, $sink, $zone, @args) = @_;
+    my ($self, %opt) = @_;
 
+    return ours_for($self->{rig},
+                    [ [ 'origin', '127.0.0.1:' . $self->{origin}{port}, '/' ],
+                      [ 'sink', $self->{sink}, '/upload' ] ],
+                    zone => $self->{zone}, %opt);
+}
+
+
+# With several workers each has a socket to listen on, so that the kernel spreads
+# the clients over them; the agents look for a worker that they do not have yet.
+
+sub ours_for {
+    my ($rig, $backends, %opt) = @_;
+
+    my $name = $opt{name};
+    my $workers = $opt{workers} || 1;
     my $token = unpack('H*', pack('NN', rand(2**32), rand(2**32)));
     my $file = "$rig->{dir}/token-$name";
 
     InvertingProxy::Test::Util::spew($file, $token);
     chmod(0600, $file);
 
-    my $nginx = $rig->nginx(log => 'warn', api => '/api/',
-                            vars => { ZONE => $zone, TOKEN => $token },
+    my $records = join('', map {
+        "    inverting_proxy_backend main $_->[0] end_user=allUsers "
+        . "prefix=$_->[2] backend_user=bench;\n"
+    } @$backends);
+
+    my $nginx = $rig->nginx(log => 'warn', api => '/api/', workers => $workers,
+                            connections => $opt{connections} || 1024,
+                            vars => { ZONE => $opt{zone}, TOKEN => $token,
+                                      RECORDS => $records,
+                                      EACH => $workers > 1 ? ' reuseport' : '' },
                             http => COMMON . <<'EOT');
     inverting_proxy_zone zone=main:%%ZONE%%;
-    inverting_proxy_backend main origin end_user=allUsers prefix=/
-                            backend_user=bench;
-    inverting_proxy_backend main sink end_user=allUsers prefix=/upload
-                            backend_user=bench;
-
+%%RECORDS%%
     map $http_authorization $bench_agent {
         "Bearer %%TOKEN%%" bench;
     }
 
     server {
-        listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT%%%%EACH%%;
         location / { inverting_proxy_pass main; }
+        location = /plain { return 200 "of nginx itself\n"; }
         location /agent/ {
             inverting_proxy_agent main;
             inverting_proxy_agent_user $bench_agent;
@@ -150,26 +180,28 @@ sub ours {
     }
 EOT
 
+    my $dial = $opt{relay} ? $opt{relay}->($nginx->port) : $nginx->port;
     my @agents;
 
-    for my $b ([ origin => "127.0.0.1:" . $origin->port ],
-               [ sink => $sink->address ])
-    {
+    for my $b (@$backends) {
+        my ($id, $address) = @$b;
+
         my $agent = InvertingProxy::Test::Agent->new(
             dir => $rig->{dir}, reports => $rig->{reports},
-            name => "agent-$name-$b->[0]", backend => $b->[0], host => $b->[1],
-            proxy => 'http://127.0.0.1:' . $nginx->port . '/',
-            args => [ "-token-file=$file", @args ]);
+            name => "agent-$name-$id", backend => $id, host => $address,
+            proxy => "http://127.0.0.1:$dial/", transport => $opt{transport},
+            args => [ "-token-file=$file", @{$opt{args} || []} ]);
 
         push @{$rig->{agents}}, $agent;
         push @agents, $agent;
 
         InvertingProxy::Test::Util::waitfor(sub {
-            $rig->status($nginx)->agents($b->[0]) > 0
-        }) or croak "$agent->{name} does not come up";
+            $rig->status($nginx)->agents($id) >= $workers
+        }, 30) or croak "$agent->{name} does not come up";
     }
 
     return { name => $name, port => $nginx->port, nginx => [ $nginx ], ours => 1,
+             agents => \@agents,
              processes => sub { (tree($nginx), map { $_->pid } @agents) } };
 }
 
@@ -199,7 +231,6 @@ sub write_file {
 sub origin { return $_[0]{origin} }
 sub chain { return $_[0]{two} }
 sub ours_systems { return @{$_[0]{ours}} }
-sub file { return $_[0]{file} }
 
 
 sub all {
