@@ -248,7 +248,8 @@ sub head {
     $reason = $reason{$status} || 'Whatever' if !defined $reason;
 
     return $self->write(join("\r\n", "HTTP/1.1 $status $reason",
-                             @{$headers || []}) . "\r\n\r\n");
+                             @{$headers || []}) . "\r\n\r\n"
+                        . (defined $opt{with} ? $opt{with} : ''));
 }
 
 
@@ -264,6 +265,10 @@ sub respond {
     } elsif (defined $body && !ref $body) {
         push @headers, 'Content-Length: ' . length $body;
     }
+
+    # So that nobody can die between the two.
+    return $self->head($status, \@headers, with => $body)
+        if $opt{at_once} && !$opt{head};
 
     $self->head($status, \@headers, %opt) or return 0;
 

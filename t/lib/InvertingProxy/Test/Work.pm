@@ -44,7 +44,8 @@ sub work_origin {
 
         if ($what eq 'small') {
             return $c->respond(200, [ 'X-Key: ' . ($req->header('X-Key') || '')
-                                    ], "$req->{method} $key $req->{body}");
+                                    ], "$req->{method} $key $req->{body}",
+                               at_once => 1);
         }
 
         if ($what eq 'down') {
