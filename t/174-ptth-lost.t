@@ -315,7 +315,12 @@ sub loses {
     }) or die "the request does not come\n";
     $has->$how;
 
-    return grep { $_ != $has } @among;
+    # One that comes now comes after the loss.
+    my @left = grep { $_ != $has } @among;
+    $t->wait_status(sub { $_[0]->agents('b') == @left })
+        or die "nobody learns of the loss\n";
+
+    return @left;
 }
 
 $h->close;
