@@ -110,6 +110,7 @@ typedef struct {
     unsigned                         answering:1;    /* final head is there */
     unsigned                         framed:1;       /* response in chunks */
     unsigned                         in_chunk:1;
+    unsigned                         granted:1;      /* window was */
     unsigned                         ended:1;        /* whole response */
     unsigned                         reset:1;        /* by the agent */
     unsigned                         released:1;     /* ends are closed */

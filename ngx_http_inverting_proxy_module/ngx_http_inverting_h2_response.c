@@ -487,6 +487,16 @@ ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
     int32_t   window;
     uint64_t  room;
 
+    window = nghttp2_session_get_stream_local_window_size(st->h2->session,
+                                                          st->id);
+
+    if (!st->granted && window > NGX_HTTP_INVERTING_H2_WINDOW / 2) {
+
+        /* nothing is held for those that send little */
+
+        return;
+    }
+
     room = ngx_http_inverting_pipe_reserve(&st->answerer);
 
     if (st->framing && room) {
@@ -497,9 +507,6 @@ ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
         room = ngx_max(room, 1);
     }
 
-    window = nghttp2_session_get_stream_local_window_size(st->h2->session,
-                                                          st->id);
-
     /* not for a few bytes, but for how few there may be in a full zone */
 
     room = ngx_min(room, NGX_HTTP_INVERTING_H2_WINDOW_MAX);
@@ -509,6 +516,7 @@ ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
                                             st->id, room - window);
         ngx_http_inverting_ptth_flush(st->h2->ptth);
 
+        st->granted = 1;
         st->payload /= 2;
         st->framing /= 2;
     }

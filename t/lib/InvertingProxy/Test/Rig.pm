@@ -162,10 +162,17 @@ sub agent {
     push @{$self->{agents}}, $agent;
 
     if (defined $before) {
-        waitfor(sub { !$agent->running
-                      || $self->status->agents($opt{backend}) > $before }, 15);
 
-        if ($self->status->agents($opt{backend}) <= $before) {
+        # Over PTTH others may have more connections for a moment.
+        my $up = sub {
+            my $agents = $self->status->agents($opt{backend});
+            return $opt{transport} eq 'poll' ? $agents > $before
+                   : $agents && $agent->log =~ /connected to proxy/;
+        };
+
+        waitfor(sub { !$agent->running || $up->() }, 15);
+
+        if (!$up->()) {
             croak "$agent->{name} does not come up:\n", tail($agent->{log}, 20);
         }
     }
