@@ -61,8 +61,8 @@ CORE::close($rd);
 my ($sent, $since) = (-1, now());
 $h->wait(sub {
     ($sent, $since) = ($i, now()) if $i != $sent;
-    return $since + 0.5 * slow() < now() || $x->{closed};
-}, 1) while $since + 0.5 * slow() >= now() && !$x->{closed};
+    return $since + 2 * slow() < now() || $x->{closed};
+}, 1) while $since + 2 * slow() >= now() && !$x->{closed};
 
 cmp_ok($i, '>', $grow, 'the client has stopped to read');
 cmp_ok($i, '<', $total, 'and so has the agent');
