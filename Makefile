@@ -21,7 +21,7 @@ Q = $(if $(V),,@)
 
 # Test files, how many at a time, and options for prove.
 T = t/*.t
-JOBS = 2
+JOBS = 3
 PROVE = prove
 
 CC = gcc

@@ -253,6 +253,36 @@ ngx_http_inverting_accept(ngx_http_inverting_end_t *end)
 
 
 void
+ngx_http_inverting_drop_head(ngx_http_inverting_end_t *end)
+{
+    uint32_t                    chunk, next;
+    ngx_http_inverting_tx_t    *t;
+    ngx_http_inverting_zone_t  *zone;
+
+    zone = end->zone;
+    t = end->tx;
+
+    ngx_http_inverting_lock(zone);
+
+    /* after a rebuild the chain is not to be relied on */
+
+    if (!t->tainted) {
+
+        for (chunk = t->head; chunk != NGX_HTTP_INVERTING_NONE; chunk = next) {
+            next = zone->chunk_next[chunk];
+            ngx_http_inverting_chunk_free_locked(zone, chunk);
+        }
+
+        t->head = NGX_HTTP_INVERTING_NONE;
+        t->head_len = 0;
+        t->user_len = 0;
+    }
+
+    ngx_http_inverting_unlock(zone);
+}
+
+
+void
 ngx_http_inverting_close(ngx_http_inverting_end_t *end, ngx_uint_t outcome)
 {
     ngx_uint_t                  n;

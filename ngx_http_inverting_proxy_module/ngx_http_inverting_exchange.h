@@ -74,6 +74,12 @@ void ngx_http_inverting_offer(ngx_http_inverting_end_t *end,
 void ngx_http_inverting_accept(ngx_http_inverting_end_t *end);
 
 /*
+ * Gives back the memory of the request's head before the end; for the client's
+ * end, once there is a response.  Takes the lock itself.
+ */
+void ngx_http_inverting_drop_head(ngx_http_inverting_end_t *end);
+
+/*
  * Lets go of an end, which need not be attached.  For the client's, "outcome"
  * says why.  For the others PENDING says that it has done its part (the
  * request was read, or is not wanted; the response was written and finished),

@@ -315,7 +315,9 @@ ngx_http_inverting_rebuild_tx_locked(ngx_http_inverting_zone_t *zone,
                 t->lease = ngx_current_msec + NGX_HTTP_INVERTING_LEASE;
             }
 
-        } else if (!attached && ngx_http_inverting_harmless_locked(t)) {
+        } else if (!attached && t->response.written == 0
+                   && ngx_http_inverting_harmless_locked(t))
+        {
 
             /* nobody was told of it, or it was to be offered again */
 

@@ -383,6 +383,7 @@ static ngx_int_t
 ngx_http_inverting_response_accept(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
+    ngx_buf_t                 *b;
     ngx_table_elt_t           *h;
     ngx_http_upstream_t       *u;
     ngx_http_core_loc_conf_t  *clcf;
@@ -429,6 +430,28 @@ ngx_http_inverting_response_accept(ngx_http_request_t *r,
                                 : ngx_http_complex_value_size(r,
                                                   clcf->limit_rate_after, 0);
         ctx->limit_start = ngx_time();
+    }
+
+    if (u->upgrade && u->buffer.pos == u->buffer.last) {
+
+        /* one buffer for both ways: most WebSockets are idle most of the time */
+
+        b = &u->buffer;
+
+        u->from_client.start = b->start;
+        u->from_client.pos = b->start;
+        u->from_client.last = b->start;
+        u->from_client.end = b->start + (b->end - b->start) / 8;
+        u->from_client.temporary = 1;
+        u->from_client.tag = u->output.tag;
+
+        b->start = u->from_client.end;
+        b->pos = b->start;
+        b->last = b->start;
+    }
+
+    if (u->upgrade) {
+        ngx_http_inverting_drop_head(&ctx->end);
     }
 
     ctx->accepted = 1;
