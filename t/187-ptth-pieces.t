@@ -64,7 +64,8 @@ $h->wait(sub {
     return $since + 2 * slow() < now() || $x->{closed};
 }, 1) while $since + 2 * slow() >= now() && !$x->{closed};
 
-cmp_ok($i, '>', $grow, 'the client has stopped to read');
+# Ten bytes of each piece arrive, with the framing.
+cmp_ok($i, '>', $grow / 2, 'the client has stopped to read');
 cmp_ok($i, '<', $total, 'and so has the agent');
 is($x->{reset}, undef, 'which is no reason to give it up');
 
