@@ -434,7 +434,7 @@ ngx_http_inverting_response_accept(ngx_http_request_t *r,
 
     if (u->upgrade && u->buffer.pos == u->buffer.last) {
 
-        /* one buffer for both ways: most WebSockets are idle most of the time */
+        /* one buffer for both ways: WebSockets are idle most of the time */
 
         b = &u->buffer;
 
