@@ -215,8 +215,10 @@ for my $framing ("Content-Length: 10\r\n\r\nhello",
     $c->close;
     ok($t->wait_idle(5), "$name: a client that goes leaves nothing");
 
+    # A slow machine may not have brought it that far.
     my ($note) = $b->wait_note(qr/POST/, 3);
-    is($note, 'POST /a hello and a cut', "$name: the backend's connection is closed");
+    like($note, qr{^POST /a (?:hello)? and a cut$},
+         "$name: the backend's connection is closed");
 }
 
 is($t->get('/end')->{body}, '/end <>', 'all is well in the end');
