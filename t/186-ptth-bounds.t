@@ -73,7 +73,12 @@ ok(come_and_go(50), 'clients that come and go');
 my $before = memory();
 ok(come_and_go(300), 'many more of them');
 my $more = memory() - $before;
-cmp_ok($more, '<', 8 * 1024, 'cost no memory') or diag("$more KiB");
+
+SKIP: {
+    skip('sanitizers do not give memory back', 1)
+        if $ENV{INVERTING_PROXY_PRELOAD};
+    cmp_ok($more, '<', 8 * 1024, 'cost no memory') or diag("$more KiB");
+}
 
 small('the agent reads again');
 
