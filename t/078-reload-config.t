@@ -184,6 +184,9 @@ my $l = $t->load(clients => 4, count => 1, code => sub {
 });
 
 ok($t->wait_status(sub { $_[0]->transactions == 4 }), 'four requests');
+
+# After QUIT no agent can connect any more.
+ok($t->wait_status(sub { $_[0]->waiting('b') == 0 }), 'an agent has them');
 nap(0.2); # for the agent's posts: after QUIT no new ones are accepted
 my $start = now();
 ok($n->quit, 'QUIT ends it');
