@@ -331,7 +331,10 @@ for my $bad ("A B: 1\r\n", "A : 1\r\n", " A: 1\r\n", ": 1\r\n", "A: \x01\r\n",
                  . "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n",
                  "0\r\n${bad}\r\n");
     (my $name = substr($bad, 0, 10)) =~ s/[^ -~]/?/g;
-    ok($m->{cut} || $m->{status} == 502, "a bad trailer \"$name\" is a cut");
+
+    # Read along with the head it leaves the client without a byte.
+    ok($m->{cut} || ($m->{status} || 502) == 502,
+       "a bad trailer \"$name\" is a cut");
 
     # 200 where it was read to its end before that was noticed.
     like($answer->{status}, qr/^[24]00$/, "bad trailer \"$name\": the POST");
