@@ -11,12 +11,6 @@
 #include "ngx_http_inverting_h2.h"
 
 
-/* free streams that a connection keeps */
-#define NGX_HTTP_INVERTING_H2_KEEP  32
-
-/* after a stream was refused, milliseconds */
-#define NGX_HTTP_INVERTING_H2_RETRY  200
-
 /* the largest head of a request, as large as HPACK could make it */
 #define NGX_HTTP_INVERTING_H2_REQUEST_MAX  (1024 * 1024)
 
@@ -39,13 +33,6 @@ static void ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth,
     ngx_uint_t silent);
 static ngx_uint_t ngx_http_inverting_h2_over(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth);
-static ngx_http_inverting_h2_stream_t *ngx_http_inverting_h2_get_stream(
-    ngx_http_inverting_h2_t *h2);
-static void ngx_http_inverting_h2_put_stream(
-    ngx_http_inverting_h2_stream_t *st);
-static void ngx_http_inverting_h2_end_handler(ngx_http_inverting_end_t *end);
-static void ngx_http_inverting_h2_cancel(ngx_http_inverting_h2_stream_t *st,
-    ngx_uint_t outcome);
 static int ngx_http_inverting_h2_on_begin_headers(nghttp2_session *session,
     const nghttp2_frame *frame, void *data);
 static int ngx_http_inverting_h2_on_header(nghttp2_session *session,
@@ -63,11 +50,6 @@ static int ngx_http_inverting_h2_on_not_sent(nghttp2_session *session,
     const nghttp2_frame *frame, int error, void *data);
 static int ngx_http_inverting_h2_on_close(nghttp2_session *session,
     int32_t stream_id, uint32_t error, void *data);
-static void ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
-    uint32_t error);
-static void ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2);
-static void ngx_http_inverting_h2_retry_handler(ngx_event_t *ev);
-static void ngx_http_inverting_h2_retry(ngx_http_inverting_h2_t *h2);
 static int ngx_http_inverting_h2_on_sent(nghttp2_session *session,
     const nghttp2_frame *frame, void *data);
 static int ngx_http_inverting_h2_on_error(nghttp2_session *session, int code,
@@ -363,9 +345,7 @@ ngx_http_inverting_h2_drain(ngx_http_inverting_ptth_t *ptth)
 static void
 ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
 {
-    ngx_queue_t                     *q, *next;
-    ngx_http_inverting_h2_t         *h2;
-    ngx_http_inverting_h2_stream_t  *st;
+    ngx_http_inverting_h2_t  *h2;
 
     h2 = ptth->session;
 
@@ -386,26 +366,7 @@ ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
         ngx_http_inverting_ptth_flush(ptth);
     }
 
-    /* streams that nobody needs any more, and that the agent does not end */
-
-    for (q = ngx_queue_head(&h2->streams);
-         q != ngx_queue_sentinel(&h2->streams);
-         q = next)
-    {
-        next = ngx_queue_next(q);
-        st = ngx_queue_data(q, ngx_http_inverting_h2_stream_t, queue);
-
-        if (!st->released && !st->gone) {
-            continue;
-        }
-
-        if (st->stale) {
-            ngx_http_inverting_h2_reset(st, NGHTTP2_CANCEL);
-            ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
-        }
-
-        st->stale = 1;
-    }
+    ngx_http_inverting_h2_sweep(h2);
 }
 
 
@@ -477,184 +438,6 @@ ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth)
 
     /* no callbacks come of it */
     nghttp2_session_del(h2->session);
-}
-
-
-static ngx_http_inverting_h2_stream_t *
-ngx_http_inverting_h2_get_stream(ngx_http_inverting_h2_t *h2)
-{
-    ngx_queue_t                     *q;
-    ngx_http_inverting_h2_stream_t  *st;
-
-    if (!ngx_queue_empty(&h2->free)) {
-        q = ngx_queue_head(&h2->free);
-        st = ngx_queue_data(q, ngx_http_inverting_h2_stream_t, queue);
-
-        ngx_queue_remove(q);
-        h2->nfree--;
-
-    } else {
-        st = ngx_alloc(sizeof(ngx_http_inverting_h2_stream_t), ngx_cycle->log);
-        if (st == NULL) {
-            return NULL;
-        }
-    }
-
-    ngx_memzero(st, sizeof(ngx_http_inverting_h2_stream_t));
-
-    st->h2 = h2;
-    st->taker.data = st;
-    st->taker.handler = ngx_http_inverting_h2_end_handler;
-    st->answerer.data = st;
-    st->answerer.handler = ngx_http_inverting_h2_end_handler;
-
-    ngx_queue_insert_tail(&h2->streams, &st->queue);
-    h2->ptth->streams++;
-
-    return st;
-}
-
-
-static void
-ngx_http_inverting_h2_put_stream(ngx_http_inverting_h2_stream_t *st)
-{
-    ngx_http_inverting_h2_t   *h2;
-    ngx_http_inverting_end_t  *end;
-
-    h2 = st->h2;
-    end = &h2->ptth->agent->end;
-
-    ngx_queue_remove(&st->queue);
-    h2->ptth->streams--;
-
-    if (h2->held && end->receiver && !end->event.posted) {
-        ngx_post_event(&end->event, &ngx_posted_events);
-    }
-
-    if (h2->nfree == NGX_HTTP_INVERTING_H2_KEEP) {
-        ngx_free(st);
-        return;
-    }
-
-    ngx_queue_insert_head(&h2->free, &st->queue);
-    h2->nfree++;
-}
-
-
-/* of both ends */
-
-static void
-ngx_http_inverting_h2_end_handler(ngx_http_inverting_end_t *end)
-{
-    ngx_uint_t                       outcome;
-    ngx_http_inverting_ptth_t       *ptth;
-    ngx_http_inverting_h2_stream_t  *st;
-
-    st = end->data;
-    ptth = st->h2->ptth;
-
-    ngx_http_set_log_request(ptth->request->connection->log, ptth->request);
-
-    outcome = ngx_http_inverting_outcome(end);
-
-    if (outcome != NGX_HTTP_INVERTING_PENDING) {
-        ngx_http_inverting_h2_cancel(st, outcome);
-
-    } else if (end == &st->taker) {
-        ngx_http_inverting_h2_request_moved(st);
-
-    } else {
-        ngx_http_inverting_h2_response_moved(st);
-    }
-
-    if (nghttp2_session_want_write(st->h2->session)) {
-        ngx_http_inverting_ptth_flush(ptth);
-    }
-
-    if (st->closed && st->released) {
-        ngx_http_inverting_h2_put_stream(st);
-    }
-
-    (void) ngx_http_inverting_ptth_check(ptth);
-}
-
-
-/* the transaction is over, whatever the agent still has of it */
-
-static void
-ngx_http_inverting_h2_cancel(ngx_http_inverting_h2_stream_t *st,
-    ngx_uint_t outcome)
-{
-    switch (outcome) {
-
-    case NGX_HTTP_INVERTING_COMPLETE:
-
-        /* the end of the stream may be on its way */
-
-        if (!st->sent) {
-            ngx_http_inverting_h2_reset(st, NGHTTP2_CANCEL);
-        }
-
-        break;
-
-    case NGX_HTTP_INVERTING_BAD_RESPONSE:
-        ngx_http_inverting_h2_reset(st, NGHTTP2_PROTOCOL_ERROR);
-        break;
-
-    case NGX_HTTP_INVERTING_CLIENT_GONE:
-
-        if (st->tunnel && st->answering && st->taker.tx && !st->closed) {
-
-            /* the last that it has sent, first */
-
-            st->gone = 1;
-            ngx_http_inverting_h2_request_moved(st);
-            return;
-        }
-
-        /* fall through */
-
-    default:
-        ngx_http_inverting_h2_reset(st, NGHTTP2_CANCEL);
-        break;
-    }
-
-    ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
-}
-
-
-void
-ngx_http_inverting_h2_reset(ngx_http_inverting_h2_stream_t *st, uint32_t code)
-{
-    if (st->closed) {
-        return;
-    }
-
-    (void) nghttp2_submit_rst_stream(st->h2->session, NGHTTP2_FLAG_NONE,
-                                     st->id, code);
-
-    ngx_http_inverting_ptth_flush(st->h2->ptth);
-}
-
-
-void
-ngx_http_inverting_h2_release(ngx_http_inverting_h2_stream_t *st,
-    ngx_uint_t outcome)
-{
-    if (st->released) {
-        return;
-    }
-
-    st->released = 1;
-
-    if (st->pending) {
-        ngx_free(st->pending);
-        st->pending = NULL;
-        st->pending_len = 0;
-    }
-
-    ngx_http_inverting_stream_close(&st->h2->ptth->agent->end, &st->taker,
-                                    &st->answerer, outcome);
 }
 
 
@@ -904,110 +687,6 @@ ngx_http_inverting_h2_on_close(nghttp2_session *session, int32_t stream_id,
     }
 
     return 0;
-}
-
-
-static void
-ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
-    uint32_t error)
-{
-    ngx_http_inverting_h2_t  *h2;
-
-    h2 = st->h2;
-    st->closed = 1;
-
-    if (st->ended && st->pending_len && !st->gone) {
-
-        /* the client has not read all of it yet */
-
-        return;
-    }
-
-    if (st->released) {
-        /* void */
-
-    } else if (st->ended) {
-        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
-
-        if (h2->refused.timer_set) {
-            ngx_http_inverting_h2_retry(h2);
-        }
-
-    } else if (error == NGHTTP2_REFUSED_STREAM) {
-        ngx_http_inverting_h2_refused(h2);
-        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_REFUSED);
-
-    } else if (st->reset) {
-        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_LOST);
-
-    } else {
-
-        /* what it has sent is no response: another agent is not asked */
-
-        if (st->answerer.tx) {
-            ngx_http_inverting_pipe_finish(&st->answerer,
-                                           NGX_HTTP_INVERTING_PIPE_CUT);
-        }
-
-        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
-    }
-
-    ngx_http_inverting_h2_put_stream(st);
-}
-
-
-/*
- * It can't take as many as it said: no more than it has, until one of these
- * has ended, or for a while.
- */
-
-static void
-ngx_http_inverting_h2_refused(ngx_http_inverting_h2_t *h2)
-{
-    ngx_http_inverting_end_t  *end;
-
-    end = &h2->ptth->agent->end;
-
-    if (end->receiver == NULL) {
-        return;
-    }
-
-    if (!h2->refused.timer_set) {
-        h2->refused.handler = ngx_http_inverting_h2_retry_handler;
-        h2->refused.data = h2;
-        h2->refused.log = h2->ptth->request->connection->log;
-        h2->refused.cancelable = 1;
-
-        ngx_add_timer(&h2->refused, NGX_HTTP_INVERTING_H2_RETRY);
-    }
-
-    if (h2->ptth->streams - 1 < end->receiver->capacity) {
-        ngx_http_inverting_set_capacity(end, h2->ptth->streams - 1);
-    }
-}
-
-
-static void
-ngx_http_inverting_h2_retry_handler(ngx_event_t *ev)
-{
-    ngx_http_inverting_h2_retry(ev->data);
-}
-
-
-static void
-ngx_http_inverting_h2_retry(ngx_http_inverting_h2_t *h2)
-{
-    ngx_http_inverting_end_t  *end;
-
-    end = &h2->ptth->agent->end;
-
-    if (h2->refused.timer_set) {
-        ngx_del_timer(&h2->refused);
-    }
-
-    if (end->receiver) {
-        ngx_http_inverting_set_capacity(end, h2->capacity);
-    }
 }
 
 

@@ -15,8 +15,8 @@
 
 
 /*
- * What ngx_http_inverting_h2.c (the session), ..._h2_request.c and
- * ..._h2_response.c share.
+ * What ngx_http_inverting_h2.c (the session), ..._h2_stream.c (its streams,
+ * and how they end), ..._h2_request.c and ..._h2_response.c share.
  */
 
 
@@ -147,6 +147,14 @@ void ngx_http_inverting_h2_data_end(ngx_http_inverting_h2_stream_t *st);
  */
 void ngx_http_inverting_h2_response_moved(ngx_http_inverting_h2_stream_t *st);
 
+/*
+ * A stream of the connection, which counts from now on; NULL: no memory.  It
+ * is given back when nobody knows of it any more.
+ */
+ngx_http_inverting_h2_stream_t *ngx_http_inverting_h2_get_stream(
+    ngx_http_inverting_h2_t *h2);
+void ngx_http_inverting_h2_put_stream(ngx_http_inverting_h2_stream_t *st);
+
 /* tells the agent that its stream is of no use any more */
 void ngx_http_inverting_h2_reset(ngx_http_inverting_h2_stream_t *st,
     uint32_t code);
@@ -154,6 +162,22 @@ void ngx_http_inverting_h2_reset(ngx_http_inverting_h2_stream_t *st,
 /* closes both ends; the stream itself stays until the session closes it */
 void ngx_http_inverting_h2_release(ngx_http_inverting_h2_stream_t *st,
     ngx_uint_t outcome);
+
+/*
+ * The session has closed the stream, with an error code of HTTP/2: what follows
+ * for the transaction.  The stream may be gone then.
+ */
+void ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
+    uint32_t error);
+
+/* gives the connection its capacity again after a stream was refused */
+void ngx_http_inverting_h2_retry(ngx_http_inverting_h2_t *h2);
+
+/*
+ * At a tick: resets streams that nobody has needed since the last one, and
+ * that the agent does not end.
+ */
+void ngx_http_inverting_h2_sweep(ngx_http_inverting_h2_t *h2);
 
 
 #endif /* _NGX_HTTP_INVERTING_H2_H_INCLUDED_ */

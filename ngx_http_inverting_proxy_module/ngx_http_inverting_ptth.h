@@ -16,6 +16,7 @@
  *
  *     ..._ptth.c            the handshake, bytes in and out, when it ends
  *     ..._h2.c              its transactions as streams of HTTP/2
+ *     ..._h2_stream.c       how a stream begins and ends
  *     ..._h2_request.c      a request: from the text in the zone to frames
  *     ..._h2_response.c     a response: from frames to text in the zone
  *     ..._h1.c              its transactions one by one, as HTTP/1.1
