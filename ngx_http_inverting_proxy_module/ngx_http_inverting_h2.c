@@ -20,6 +20,9 @@
 #define NGX_HTTP_INVERTING_H2_MAX_RESETS    10000
 #define NGX_HTTP_INVERTING_H2_MAX_USELESS   10000
 
+/* nor are more lines of the log needed in that time */
+#define NGX_HTTP_INVERTING_H2_MAX_ERRORS    10
+
 
 static ngx_int_t ngx_http_inverting_h2_init(ngx_http_inverting_ptth_t *ptth);
 static ngx_int_t ngx_http_inverting_h2_session(ngx_http_inverting_h2_t *h2);
@@ -277,6 +280,14 @@ ngx_http_inverting_h2_receive(ngx_http_inverting_ptth_t *ptth)
 
     for ( ;; ) {
 
+        /* who gives it something later on calls this again */
+
+        if (__atomic_load_n(&rcv->state, __ATOMIC_SEQ_CST)
+            == NGX_HTTP_INVERTING_RECEIVER_WAITING)
+        {
+            return;
+        }
+
         if (ptth->streams >= h2->capacity
             && rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING)
         {
@@ -349,6 +360,7 @@ ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
 
     h2 = ptth->session;
 
+    h2->errors = 0;
     h2->settings = 0;
     h2->pings = 0;
     h2->resets = 0;
@@ -726,6 +738,10 @@ ngx_http_inverting_h2_on_error(nghttp2_session *session, int code,
 
     size_t  i;
     u_char  buf[256];
+
+    if (++h2->errors > NGX_HTTP_INVERTING_H2_MAX_ERRORS) {
+        return 0;
+    }
 
     len = ngx_min(len, sizeof(buf));
 

@@ -64,6 +64,7 @@ typedef struct {
     size_t                           reason_len;
 
     /* since the last tick */
+    ngx_uint_t                       errors;
     ngx_uint_t                       settings;
     ngx_uint_t                       pings;
     ngx_uint_t                       resets;

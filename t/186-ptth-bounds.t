@@ -102,6 +102,24 @@ $_->close for @c;
 $h->close;
 ok($t->wait_idle, 'nothing is left');
 
+# Lines of the log are bounded, too.
+
+$h = $t->ptth(backend => 'b');
+$n->mark;
+
+for (1 .. 30) {
+    my $c = $t->client;
+    $c->request('GET', '/');
+    $h->take->fields([ [ ':status', 200 ], [ 'x a', 1 ] ], end => 1);
+    is($c->response->{status}, 502, 'a bad field') if $_ == 1;
+    $c->close;
+}
+
+cmp_ok(scalar(() = $n->log =~ /broke the rules of HTTP/g), '>', 0, 'a line');
+cmp_ok(scalar(() = $n->log =~ /broke the rules of HTTP/g), '<=', 10,
+       'not one for each');
+$h->close;
+
 # What a 101 says of a length is nothing.
 
 my $h1 = $t->ptth(backend => 'b', alpn => 'http%2F1.1');
