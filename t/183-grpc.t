@@ -10,9 +10,23 @@ use InvertingProxy::Test::Http2 qw(:all);
 
 my $t = InvertingProxy::Test->new;
 
-my $n = $t->nginx(workers => 2, http => <<'EOT');
+# A server that answers while it is still being asked, behind an nginx that
+# speaks HTTP/2 to the agent.
+my $chat = $t->backend(sub {
+    my ($c, $req) = @_;
+    $c->body_start($req);
+    $c->head(200, [ 'Transfer-Encoding: chunked' ]);
+    while (defined(my $piece = $c->body_piece)) { $c->chunk("<$piece>") }
+    return $c->last_chunk;
+});
+my ($chat_port) = $chat->address =~ /:(\d+)$/;
+
+my $n = $t->nginx(workers => 2, vars => { CHAT => $chat_port },
+                  http => <<'EOT');
     inverting_proxy_zone zone=main:8m;
     inverting_proxy_backend main b end_user=allUsers backend_user=me;
+    inverting_proxy_backend main chat end_user=allUsers backend_user=me
+                            prefix=/chat;
     inverting_proxy_agent_user me;
 
     server {
@@ -22,6 +36,16 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         location / { inverting_proxy_pass main; }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_CHAT%% http2;
+        location / {
+            proxy_pass http://127.0.0.1:%%CHAT%%;
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_buffering off;
+        }
     }
 EOT
 
@@ -92,6 +116,25 @@ for my $x (@x) {
 my $x = call('Unknown', message('x'));
 ok($x->response, 'trailers only');
 is($x->header('grpc-status'), 12, 'the outcome');
+
+# Both ways while it lasts.
+
+$t->agent(transport => 'auto', backend => 'chat',
+          host => '127.0.0.1:' . $n->port('CHAT'), args => [ '-force-http2' ]);
+
+my $talk = $c->request('POST', '/chat', hold => 1);
+ok($talk->head, 'an answer before there was a question');
+my $want = '';
+
+for my $i (1 .. 3) {
+    $talk->data("question $i");
+    $want .= "<question $i>";
+    ok($c->wait(sub { $talk->{body} eq $want }), "answer $i");
+}
+
+$talk->data('', end => 1);
+ok($talk->response, 'the end of it');
+ok($talk->{ended}, 'is a good one');
 
 $c->close;
 $t->done;
