@@ -316,10 +316,7 @@ ngx_http_inverting_h2_receive(ngx_http_inverting_ptth_t *ptth)
             ngx_http_inverting_h2_put_stream(st);
 
             if (rc == NGX_DONE) {
-                ngx_log_error(NGX_LOG_NOTICE, ptth->request->connection->log,
-                              0, "agent of backend \"%V\" is disconnected: %s",
-                              &ptth->agent->backend, NGX_HTTP_INVERTING_GONE);
-                ptth->failed = "it may not serve the backend any more";
+                ngx_http_inverting_ptth_gone(ptth);
             }
 
             return;

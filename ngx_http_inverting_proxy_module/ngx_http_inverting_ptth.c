@@ -714,6 +714,17 @@ ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth)
 }
 
 
+void
+ngx_http_inverting_ptth_gone(ngx_http_inverting_ptth_t *ptth)
+{
+    ngx_log_error(NGX_LOG_NOTICE, ptth->request->connection->log, 0,
+                  "agent of backend \"%V\" is disconnected: %s",
+                  &ptth->agent->backend, NGX_HTTP_INVERTING_GONE);
+
+    ptth->failed = "it may not serve the backend any more";
+}
+
+
 ngx_int_t
 ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth)
 {

@@ -107,6 +107,9 @@ void ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth);
  */
 void ngx_http_inverting_ptth_drain(ngx_http_inverting_ptth_t *ptth);
 
+/* to be closed: the agent may not serve the backend any more */
+void ngx_http_inverting_ptth_gone(ngx_http_inverting_ptth_t *ptth);
+
 /*
  * Closes the connection if the protocol has failed, or has drained, as soon as
  * the clients have read what has come whole.  For the handlers of events, as
