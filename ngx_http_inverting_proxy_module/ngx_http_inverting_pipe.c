@@ -423,8 +423,8 @@ ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end, u_char *buf,
         && consumed >= ngx_http_inverting_pipe_load(pipe->wake_at)
         && __atomic_exchange_n(&pipe->writer_waits, 0, __ATOMIC_SEQ_CST))
     {
-        ngx_http_inverting_notify_tx(zone, end->tx,
-                                     end->role == NGX_HTTP_INVERTING_CLIENT
+        ngx_http_inverting_notify_room(zone, end->tx,
+                                       end->role == NGX_HTTP_INVERTING_CLIENT
                                      ? NGX_HTTP_INVERTING_ANSWERER
                                      : NGX_HTTP_INVERTING_CLIENT);
     }

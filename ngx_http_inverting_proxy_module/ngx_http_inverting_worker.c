@@ -61,6 +61,8 @@ static void ngx_http_inverting_worker_signal(ngx_http_inverting_zone_t *zone,
     ngx_uint_t slot, ngx_uint_t bit);
 static void ngx_http_inverting_worker_post(ngx_http_inverting_end_t *end,
     ngx_queue_t *queue);
+static void ngx_http_inverting_worker_notify(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t role, ngx_queue_t *queue);
 static void ngx_http_inverting_worker_rescan(ngx_event_t *ev);
 static void ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
     ngx_uint_t start_time);
@@ -496,6 +498,22 @@ void
 ngx_http_inverting_notify_tx(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t role)
 {
+    ngx_http_inverting_worker_notify(zone, t, role, &ngx_posted_events);
+}
+
+
+void
+ngx_http_inverting_notify_room(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t role)
+{
+    ngx_http_inverting_worker_notify(zone, t, role, &ngx_posted_next_events);
+}
+
+
+static void
+ngx_http_inverting_worker_notify(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t role, ngx_queue_t *queue)
+{
     uint32_t    slot;
     ngx_uint_t  n;
 
@@ -508,12 +526,9 @@ ngx_http_inverting_notify_tx(ngx_http_inverting_zone_t *zone,
     n = ngx_http_inverting_tx_index(zone, t);
 
     if (slot == zone->slot) {
-
-        /* the next turn of the loop, or one stream could stall all others */
-
         ngx_http_inverting_worker_post(
                              zone->ends[n * NGX_HTTP_INVERTING_ROLES + role],
-                             &ngx_posted_next_events);
+                             queue);
         return;
     }
 
@@ -530,8 +545,7 @@ ngx_http_inverting_notify_receiver(ngx_http_inverting_zone_t *zone,
     n = receiver - zone->receivers;
 
     if (receiver->slot == zone->slot) {
-        ngx_http_inverting_worker_post(zone->pollers[n],
-                                       &ngx_posted_next_events);
+        ngx_http_inverting_worker_post(zone->pollers[n], &ngx_posted_events);
         return;
     }
 

@@ -47,6 +47,14 @@ void ngx_http_inverting_worker_exit_process(void);
 void ngx_http_inverting_notify_tx(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t role);
 
+/*
+ * As ngx_http_inverting_notify_tx(), for who waits for room in a pipe: in this
+ * worker not before the next turn of its loop, or two ends that are never
+ * short of anything would keep it to themselves.
+ */
+void ngx_http_inverting_notify_room(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_tx_t *t, ngx_uint_t role);
+
 /* wakes the poll that is this receiver */
 void ngx_http_inverting_notify_receiver(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_receiver_t *receiver);
