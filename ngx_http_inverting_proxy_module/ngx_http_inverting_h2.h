@@ -50,6 +50,8 @@ typedef struct {
     ngx_queue_t                      free;        /* a few, to be used again */
     ngx_uint_t                       nfree;
 
+    uint32_t                         requests;
+
     /* the next frame, or what is left of it: the library's memory */
     const uint8_t                   *frame;
     size_t                           frame_len;
@@ -165,8 +167,8 @@ void ngx_http_inverting_h2_release(ngx_http_inverting_h2_stream_t *st,
     ngx_uint_t outcome);
 
 /*
- * The session has closed the stream, with an error code of HTTP/2: what follows
- * for the transaction.  The stream may be gone then.
+ * The session has closed the stream, with an error code of HTTP/2: what
+ * follows for the transaction.  The stream may be gone then.
  */
 void ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
     uint32_t error);

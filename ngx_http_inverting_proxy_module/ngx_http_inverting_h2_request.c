@@ -13,9 +13,14 @@
 #include "ngx_http_inverting_head.h"
 
 
+/* requests that come between two whose fields are all put in the table */
+#define NGX_HTTP_INVERTING_H2_NAMES  64
+
+
+/* names come in any case: the library writes them in lower case */
 #define ngx_http_inverting_h2_is(name, s)                                     \
     ((name)->len == sizeof(s) - 1                                             \
-     && ngx_memcmp((name)->data, s, sizeof(s) - 1) == 0)
+     && ngx_strncasecmp((name)->data, (u_char *) s, sizeof(s) - 1) == 0)
 
 
 /* pieces of a head, as they are found */
@@ -81,6 +86,7 @@ static u_char       ngx_http_inverting_h2_coded[16384];
 ngx_int_t
 ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
 {
+    uint8_t                        flags;
     ngx_str_t                      id, start;
     nghttp2_data_provider          provider;
     ngx_http_inverting_tx_t       *t;
@@ -116,23 +122,30 @@ ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
 
     ngx_http_inverting_h2_nv_n = 4 + st->tunnel;
 
-    /* the table of HPACK is not for what is never the same */
+    /*
+     * The table of HPACK is not for what is never the same; but their names,
+     * which are long, have to get there.
+     */
+
+    flags = (st->h2->requests++ % NGX_HTTP_INVERTING_H2_NAMES == 0)
+            ? NGHTTP2_NV_FLAG_NONE : NGHTTP2_NV_FLAG_NO_INDEX;
 
     if (ngx_http_inverting_h2_parse(st, &head) != NGX_OK
         || (head.user.len
             && ngx_http_inverting_h2_push(&ngx_http_inverting_h2_user,
                                           &head.user, NGHTTP2_NV_FLAG_NONE)
                != NGX_OK)
-        || ngx_http_inverting_h2_push(&ngx_http_inverting_h2_id, &id,
-                                      NGHTTP2_NV_FLAG_NO_INDEX) != NGX_OK
+        || ngx_http_inverting_h2_push(&ngx_http_inverting_h2_id, &id, flags)
+           != NGX_OK
         || ngx_http_inverting_h2_push(&ngx_http_inverting_h2_start_time,
-                                      &start, NGHTTP2_NV_FLAG_NO_INDEX)
+                                      &start, flags)
            != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    st->bodiless = ngx_http_inverting_h2_is(&head.method, "HEAD");
+    st->bodiless = (head.method.len == 4
+                    && ngx_memcmp(head.method.data, "HEAD", 4) == 0);
 
     if (head.host.len == 0) {
 
@@ -210,10 +223,15 @@ ngx_http_inverting_h2_parse(ngx_http_inverting_h2_stream_t *st,
 
     while (last - p > 2) {
 
-        end = ngx_strlchr(p, last, LF);
-        colon = ngx_strlchr(p, last, ':');
+        end = memchr(p, LF, last - p);
 
-        if (end == NULL || colon == NULL || colon > end) {
+        if (end == NULL) {
+            return NGX_ERROR;
+        }
+
+        colon = ngx_strlchr(p, end, ':');
+
+        if (colon == NULL) {
             return NGX_ERROR;
         }
 
@@ -224,8 +242,6 @@ ngx_http_inverting_h2_parse(ngx_http_inverting_h2_stream_t *st,
         value.len = end - 1 - value.data;
 
         p = end + 1;
-
-        ngx_strlow(name.data, name.data, name.len);
 
         if (ngx_http_inverting_h2_field(st, head, &name, &value) != NGX_OK) {
             return NGX_ERROR;

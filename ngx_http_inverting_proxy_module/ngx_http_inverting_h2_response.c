@@ -27,6 +27,8 @@ static void ngx_http_inverting_h2_trailers(
     ngx_http_inverting_h2_stream_t *st);
 static ngx_int_t ngx_http_inverting_h2_append(ngx_http_inverting_h2_t *h2,
     const void *data, size_t len);
+static u_char *ngx_http_inverting_h2_head_room(ngx_http_inverting_h2_t *h2,
+    size_t len);
 static void ngx_http_inverting_h2_write(ngx_http_inverting_h2_stream_t *st,
     const u_char *data, size_t len);
 static ngx_int_t ngx_http_inverting_h2_keep(
@@ -69,6 +71,7 @@ int
 ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
     const uint8_t *name, size_t namelen, const uint8_t *value, size_t valuelen)
 {
+    u_char                   *p;
     ngx_http_inverting_h2_t  *h2;
 
     h2 = st->h2;
@@ -114,17 +117,20 @@ ngx_http_inverting_h2_head_field(ngx_http_inverting_h2_stream_t *st,
         return 0;
     }
 
-    if (ngx_http_inverting_h2_append(h2, name, namelen) != NGX_OK
-        || ngx_http_inverting_h2_append(h2, ": ", 2) != NGX_OK
-        || ngx_http_inverting_h2_append(h2, value, valuelen) != NGX_OK
-        || ngx_http_inverting_h2_append(h2, CRLF, 2) != NGX_OK)
-    {
+    p = ngx_http_inverting_h2_head_room(h2, namelen + 2 + valuelen + 2);
+
+    if (p == NULL) {
         ngx_log_error(NGX_LOG_ERR, h2->ptth->request->connection->log, 0,
                       "the agent of backend \"%V\" sent too large a head",
                       &h2->ptth->agent->backend);
 
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
+
+    p = ngx_cpymem(p, name, namelen);
+    *p++ = ':'; *p++ = ' ';
+    p = ngx_cpymem(p, value, valuelen);
+    *p++ = CR; *p++ = LF;
 
     return 0;
 }
@@ -263,13 +269,31 @@ static ngx_int_t
 ngx_http_inverting_h2_append(ngx_http_inverting_h2_t *h2, const void *data,
     size_t len)
 {
+    u_char  *p;
+
+    p = ngx_http_inverting_h2_head_room(h2, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(p, data, len);
+
+    return NGX_OK;
+}
+
+
+/* for "len" bytes more of the head, which count from now on */
+
+static u_char *
+ngx_http_inverting_h2_head_room(ngx_http_inverting_h2_t *h2, size_t len)
+{
     void    *p;
     size_t   size;
 
     if (h2->head_size - h2->head_len < len) {
 
         if (h2->head_len + len > NGX_HTTP_INVERTING_H2_HEAD_MAX) {
-            return NGX_ERROR;
+            return NULL;
         }
 
         size = ngx_max(h2->head_size, 1024);
@@ -280,17 +304,16 @@ ngx_http_inverting_h2_append(ngx_http_inverting_h2_t *h2, const void *data,
 
         p = realloc(h2->head, size);
         if (p == NULL) {
-            return NGX_ERROR;
+            return NULL;
         }
 
         h2->head = p;
         h2->head_size = size;
     }
 
-    ngx_memcpy(h2->head + h2->head_len, data, len);
     h2->head_len += len;
 
-    return NGX_OK;
+    return h2->head + h2->head_len - len;
 }
 
 

@@ -11,6 +11,10 @@
 #include "ngx_http_inverting_head.h"
 
 
+/* a word of which each byte is "b" */
+#define ngx_http_inverting_bytes(b)  ((uint64_t) (b) * 0x0101010101010101)
+
+
 static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
     ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
 static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
@@ -31,6 +35,26 @@ static ngx_str_t  ngx_http_inverting_hop_by_hop[] = {
     ngx_string("transfer-encoding"),
     ngx_string("upgrade"),
     ngx_null_string
+};
+
+
+/* tchar of RFC 9110, 5.6.2 */
+
+static uint32_t  ngx_http_inverting_tchar[] = {
+    0x00000000,
+                /* ?>=< ;:98 7654 3210  /.-, +*)( '&%$ #"!  */
+    0x03ff6cfa, /* 0000 0011 1111 1111  0110 1100 1111 1010 */
+
+                /* _^]\ [ZYX WVUT SRQP  ONML KJIH GFED CBA@ */
+    0xc7fffffe, /* 1100 0111 1111 1111  1111 1111 1111 1110 */
+
+                /*  ~}| {zyx wvut srqp  onml kjih gfed cba` */
+    0x57ffffff, /* 0101 0111 1111 1111  1111 1111 1111 1111 */
+
+    0x00000000,
+    0x00000000,
+    0x00000000,
+    0x00000000
 };
 
 
@@ -479,13 +503,23 @@ ngx_http_inverting_head_target(ngx_http_request_t *r, u_char *p)
 
 
 ngx_uint_t
-ngx_http_inverting_is_hop_by_hop(ngx_str_t *lowcase)
+ngx_http_inverting_is_hop_by_hop(ngx_str_t *name)
 {
     ngx_str_t  *s;
 
+    /* most are not: none of these has another length */
+
+    switch (name->len) {
+    case 2: case 7: case 10: case 16: case 17: case 18: case 19:
+        break;
+
+    default:
+        return 0;
+    }
+
     for (s = ngx_http_inverting_hop_by_hop; s->len; s++) {
-        if (s->len == lowcase->len
-            && ngx_memcmp(s->data, lowcase->data, lowcase->len) == 0)
+        if (s->len == name->len
+            && ngx_strncasecmp(s->data, name->data, name->len) == 0)
         {
             return 1;
         }
@@ -540,14 +574,14 @@ ngx_http_inverting_has_token(ngx_array_t *values, ngx_str_t *token)
 ngx_uint_t
 ngx_http_inverting_is_token(ngx_str_t *s)
 {
-    u_char      ch;
-    ngx_uint_t  i;
+    u_char  *p, *last;
 
-    for (i = 0; i < s->len; i++) {
-        ch = s->data[i];
+    last = s->data + s->len;
 
-        if (ch <= 0x20 || ch >= 0x7f
-            || ngx_strchr("\"(),/:;<=>?@[\\]{}", ch) != NULL)
+    for (p = s->data; p < last; p++) {
+
+        if (!(ngx_http_inverting_tchar[*p >> 5]
+              & ((uint32_t) 1 << (*p & 0x1f))))
         {
             return 0;
         }
@@ -560,13 +594,32 @@ ngx_http_inverting_is_token(ngx_str_t *s)
 ngx_uint_t
 ngx_http_inverting_is_value(ngx_str_t *s)
 {
-    u_char      ch;
-    ngx_uint_t  i;
+    u_char    *p, *last;
+    uint64_t   word, del;
 
-    for (i = 0; i < s->len; i++) {
-        ch = s->data[i];
+    p = s->data;
+    last = p + s->len;
 
-        if ((ch < 0x20 && ch != '\t') || ch == 0x7f) {
+    while (last - p >= (ssize_t) sizeof(uint64_t)) {
+
+        /* eight bytes at a time: one less than 0x20, or equal to 0x7f? */
+
+        ngx_memcpy(&word, p, sizeof(uint64_t));
+        del = word ^ ngx_http_inverting_bytes(0x7f);
+
+        if ((((word - ngx_http_inverting_bytes(0x20)) & ~word)
+             | ((del - ngx_http_inverting_bytes(0x01)) & ~del))
+            & ngx_http_inverting_bytes(0x80))
+        {
+            /* or a tabulator, which is one byte's business */
+            break;
+        }
+
+        p += sizeof(uint64_t);
+    }
+
+    for ( /* void */ ; p < last; p++) {
+        if ((*p < 0x20 && *p != '\t') || *p == 0x7f) {
             return 0;
         }
     }

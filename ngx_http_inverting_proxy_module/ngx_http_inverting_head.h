@@ -49,8 +49,8 @@ ngx_int_t ngx_http_inverting_request_head(ngx_http_request_t *r,
  */
 ngx_uint_t ngx_http_inverting_is_websocket(ngx_http_request_t *r);
 
-/* whether a field is the connection's own, by its name in lower case */
-ngx_uint_t ngx_http_inverting_is_hop_by_hop(ngx_str_t *lowcase);
+/* whether a field is the connection's own, by its name in any case */
+ngx_uint_t ngx_http_inverting_is_hop_by_hop(ngx_str_t *name);
 
 /* whether one of the lists in "values" (of ngx_str_t) has the token */
 ngx_uint_t ngx_http_inverting_has_token(ngx_array_t *values,

@@ -206,7 +206,12 @@ ngx_http_inverting_response_field(ngx_http_request_t *r,
     ngx_memcpy(h->value.data, r->header_start, h->value.len);
     h->value.data[h->value.len] = '\0';
 
-    ngx_strlow(h->lowcase_key, h->key.data, h->key.len);
+    if (h->key.len == r->lowcase_index) {
+        ngx_memcpy(h->lowcase_key, r->lowcase_header, h->key.len);
+
+    } else {
+        ngx_strlow(h->lowcase_key, h->key.data, h->key.len);
+    }
 
     if (!ngx_http_inverting_is_value(&h->value)) {
         return ngx_http_inverting_response_bad(r, ctx,
