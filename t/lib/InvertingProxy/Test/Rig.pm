@@ -208,6 +208,11 @@ sub ptth {
     if (defined $id) {
         $self->wait_status(sub { $_[0]->agents($id) > $before })
             or croak "the connection does not count as an agent of \"$id\"";
+
+        # An acknowledgement that comes after nginx has closed resets the
+        # connection.
+        $h->wait(sub { $h->{seen}{SETTINGS} })
+            if $h->isa('InvertingProxy::Test::Http2');
     }
 
     return $h;
