@@ -12,7 +12,7 @@
 
 
 static ngx_int_t ngx_http_inverting_client_open(ngx_http_request_t *r,
-    ngx_http_inverting_client_ctx_t *ctx);
+    ngx_http_inverting_client_ctx_t *ctx, ngx_str_t *head);
 static ngx_int_t ngx_http_inverting_client_user(ngx_http_request_t *r,
     ngx_str_t *user);
 static ngx_uint_t ngx_http_inverting_client_is_user(ngx_str_t *user);
@@ -36,6 +36,7 @@ ngx_int_t
 ngx_http_inverting_client_handler(ngx_http_request_t *r)
 {
     ngx_int_t                             rc;
+    ngx_str_t                             head;
     ngx_http_cleanup_t                   *cln;
     ngx_http_inverting_client_ctx_t      *ctx;
     ngx_http_inverting_proxy_loc_conf_t  *conf;
@@ -73,8 +74,7 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
     ngx_http_inverting_request_body(r, &ctx->body);
     ctx->upgrade = ngx_http_inverting_is_websocket(r);
 
-    rc = ngx_http_inverting_request_head(r, conf->fields, &ctx->body,
-                                         &ctx->head);
+    rc = ngx_http_inverting_request_head(r, conf->fields, &ctx->body, &head);
     if (rc != NGX_OK) {
         return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
     }
@@ -87,7 +87,7 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
     cln->handler = ngx_http_inverting_client_cleanup;
     cln->data = ctx;
 
-    rc = ngx_http_inverting_client_open(r, ctx);
+    rc = ngx_http_inverting_client_open(r, ctx, &head);
     if (rc != NGX_OK) {
         return rc;
     }
@@ -116,7 +116,7 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
 
 static ngx_int_t
 ngx_http_inverting_client_open(ngx_http_request_t *r,
-    ngx_http_inverting_client_ctx_t *ctx)
+    ngx_http_inverting_client_ctx_t *ctx, ngx_str_t *head)
 {
     uint32_t                             *logged, now;
     ngx_int_t                             rc;
@@ -144,7 +144,7 @@ ngx_http_inverting_client_open(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    offer.head = ctx->head;
+    offer.head = *head;
     offer.body = ctx->body.present;
     offer.upgrade = ctx->upgrade;
     offer.idempotent = (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD
@@ -240,6 +240,8 @@ ngx_http_inverting_client_open(ngx_http_request_t *r,
     ctx->vars.agent.len = agent.len;
 
     ngx_http_inverting_offer(&ctx->end, &offer);
+
+    ctx->head_len = head->len;
 
     return NGX_OK;
 }
@@ -444,18 +446,15 @@ ngx_http_inverting_client_create(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    b->start = ctx->head.data;
-    b->pos = ctx->head.data;
-    b->last = ctx->head.data + ctx->head.len;
-    b->end = b->last;
-    b->memory = 1;
+    /* upstream wants one for the head, which the exchange has already */
+
+    b->flush = 1;
 
     cl->buf = b;
     cl->next = NULL;
 
     r->upstream->request_bufs = cl;
 
-    ctx->head_left = ctx->head.len;
     ctx->body_left = ctx->body.length;
 
     if (r->request_body_no_buffering || !ctx->body.present) {

@@ -30,7 +30,6 @@ typedef struct {
     ngx_http_inverting_end_t         end;
     ngx_msec_t                       opened;
 
-    ngx_str_t                        head;
     ngx_http_inverting_body_t        body;
 
     /* the virtual connection, while upstream has it */
@@ -39,7 +38,7 @@ typedef struct {
     /* the request on its way into the pipe */
     ngx_chain_t                     *out;
     ngx_chain_t                    **last_out;
-    size_t                           head_left;    /* is in the zone already */
+    size_t                           head_len;     /* is in the zone already */
     off_t                            body_left;
     u_char                           frame[NGX_OFF_T_LEN + 6];
     ngx_uint_t                       frame_pos;
@@ -49,7 +48,8 @@ typedef struct {
 
     /* the response */
     ngx_http_status_t                status;
-    ngx_array_t                      fields;       /* ngx_table_elt_t */
+    off_t                            length;       /* -1: was not said */
+    ngx_array_t                      named;        /* in Connection: values */
     ngx_http_inverting_chunked_t     chunked;
 
     /* limit_rate, which upstream sets aside when it does not buffer */

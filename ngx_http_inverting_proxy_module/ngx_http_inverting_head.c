@@ -15,6 +15,7 @@
 #define ngx_http_inverting_bytes(b)  ((uint64_t) (b) * 0x0101010101010101)
 
 
+static u_char *ngx_http_inverting_head_room(size_t len);
 static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
     ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
 static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
@@ -67,6 +68,12 @@ static ngx_str_t  ngx_http_inverting_rewritten[] = {
     ngx_string("http2-settings"),
     ngx_null_string
 };
+
+
+/* one place for all requests */
+
+static u_char  *ngx_http_inverting_head;
+static size_t   ngx_http_inverting_head_size;
 
 
 void
@@ -261,7 +268,7 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
 
     len += host.len;
 
-    p = ngx_pnalloc(r->pool, len);
+    p = ngx_http_inverting_head_room(len);
     if (p == NULL) {
         return NGX_ERROR;
     }
@@ -336,6 +343,26 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
     head->len = p - head->data;
 
     return NGX_OK;
+}
+
+
+static u_char *
+ngx_http_inverting_head_room(size_t len)
+{
+    u_char  *p;
+
+    if (len > ngx_http_inverting_head_size) {
+
+        p = realloc(ngx_http_inverting_head, ngx_align(len, 4096));
+        if (p == NULL) {
+            return NULL;
+        }
+
+        ngx_http_inverting_head = p;
+        ngx_http_inverting_head_size = ngx_align(len, 4096);
+    }
+
+    return ngx_http_inverting_head;
 }
 
 

@@ -36,9 +36,9 @@ void ngx_http_inverting_request_body(ngx_http_request_t *r,
 
 /*
  * The head of the request as the backend is to see it, with the empty line at
- * its end, in the request's pool.  "fields" are ngx_http_inverting_field_t,
- * those of the defaults included.  NGX_OK, NGX_HTTP_BAD_REQUEST with a message
- * in the log, or NGX_ERROR.
+ * its end; it is there until the next one is made.  "fields" are
+ * ngx_http_inverting_field_t, those of the defaults included.  NGX_OK,
+ * NGX_HTTP_BAD_REQUEST with a message in the log, or NGX_ERROR.
  */
 ngx_int_t ngx_http_inverting_request_head(ngx_http_request_t *r,
     ngx_array_t *fields, ngx_http_inverting_body_t *body, ngx_str_t *head);

@@ -191,6 +191,10 @@ ngx_http_inverting_peer_wake(ngx_http_inverting_end_t *end)
         ctx->connected = 1;
         ctx->vars.queue_time = end->tx->assigned - end->tx->opened;
         ctx->vars.queue_time = ngx_max(ctx->vars.queue_time, 0);
+
+        if (ngx_http_inverting_taken(end)) {
+            c->sent = ctx->head_len;
+        }
     }
 
     if (outcome == NGX_HTTP_INVERTING_TIMED_OUT) {
@@ -606,19 +610,7 @@ static ngx_int_t
 ngx_http_inverting_peer_write_buf(ngx_http_inverting_client_ctx_t *ctx,
     ngx_buf_t *b)
 {
-    size_t   n;
     ssize_t  sent;
-
-    if (ctx->head_left) {
-
-        /* the exchange has it */
-
-        n = ngx_min((size_t) (b->last - b->pos), ctx->head_left);
-
-        b->pos += n;
-        ctx->head_left -= n;
-        ctx->connection->sent += n;
-    }
 
     if (b->pos == b->last) {
         return NGX_OK;

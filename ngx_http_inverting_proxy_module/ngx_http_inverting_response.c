@@ -14,12 +14,10 @@
 static ngx_int_t ngx_http_inverting_process_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_inverting_response_field(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_response_steers(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx, ngx_table_elt_t *field);
 static ngx_int_t ngx_http_inverting_response_fields(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx);
-static ngx_int_t ngx_http_inverting_response_length(ngx_http_request_t *r,
-    ngx_http_inverting_client_ctx_t *ctx);
-static ngx_int_t ngx_http_inverting_response_push(ngx_http_request_t *r,
-    ngx_table_elt_t *field);
 static ngx_int_t ngx_http_inverting_response_accept(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_input_filter_chunked(
@@ -97,12 +95,7 @@ ngx_http_inverting_process_status_line(ngx_http_request_t *r)
 
     ngx_memcpy(u->headers_in.status_line.data, ctx->status.start, len);
 
-    if (ngx_array_init(&ctx->fields, r->pool, 16, sizeof(ngx_table_elt_t))
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
+    ctx->length = -1;
     u->process_header = ngx_http_inverting_process_header;
 
     return ngx_http_inverting_process_header(r);
@@ -160,23 +153,19 @@ ngx_http_inverting_response_field(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
     u_char           *last;
+    ngx_int_t         rc;
     ngx_str_t         name;
-    ngx_table_elt_t  *h;
+    ngx_table_elt_t   field, *h;
 
-    h = ngx_array_push(&ctx->fields);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = r->header_hash;
+    field.hash = r->header_hash;
 #if (nginx_version >= 1023000)
-    h->next = NULL;
+    field.next = NULL;
 #endif
 
-    h->key.len = r->header_name_end - r->header_name_start;
-    h->value.len = r->header_end - r->header_start;
+    field.key.len = r->header_name_end - r->header_name_start;
+    field.value.len = r->header_end - r->header_start;
 
-    name.len = h->key.len;
+    name.len = field.key.len;
     name.data = r->header_name_start;
 
     /* nginx takes a line without a colon, and any number of CRs at its end */
@@ -192,168 +181,145 @@ ngx_http_inverting_response_field(ngx_http_request_t *r,
                                                &name);
     }
 
-    h->key.data = ngx_pnalloc(r->pool,
-                              h->key.len + 1 + h->value.len + 1 + h->key.len);
-    if (h->key.data == NULL) {
+    field.key.data = ngx_pnalloc(r->pool, 2 * field.key.len
+                                          + field.value.len + 2);
+    if (field.key.data == NULL) {
         return NGX_ERROR;
     }
 
-    h->value.data = h->key.data + h->key.len + 1;
-    h->lowcase_key = h->value.data + h->value.len + 1;
+    field.value.data = field.key.data + field.key.len + 1;
+    field.lowcase_key = field.value.data + field.value.len + 1;
 
-    ngx_memcpy(h->key.data, r->header_name_start, h->key.len);
-    h->key.data[h->key.len] = '\0';
-    ngx_memcpy(h->value.data, r->header_start, h->value.len);
-    h->value.data[h->value.len] = '\0';
+    ngx_memcpy(field.key.data, r->header_name_start, field.key.len);
+    field.key.data[field.key.len] = '\0';
+    ngx_memcpy(field.value.data, r->header_start, field.value.len);
+    field.value.data[field.value.len] = '\0';
 
-    if (h->key.len == r->lowcase_index) {
-        ngx_memcpy(h->lowcase_key, r->lowcase_header, h->key.len);
+    if (field.key.len == r->lowcase_index) {
+        ngx_memcpy(field.lowcase_key, r->lowcase_header, field.key.len);
 
     } else {
-        ngx_strlow(h->lowcase_key, h->key.data, h->key.len);
+        ngx_strlow(field.lowcase_key, field.key.data, field.key.len);
     }
 
-    if (!ngx_http_inverting_is_value(&h->value)) {
+    if (!ngx_http_inverting_is_value(&field.value)) {
         return ngx_http_inverting_response_bad(r, ctx,
                                              "a control character in field",
-                                             &h->key);
+                                             &field.key);
     }
+
+    rc = ngx_http_inverting_response_steers(r, ctx, &field);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    h = ngx_list_push(&r->upstream->headers_in.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = field;
 
     return NGX_OK;
 }
 
 
-/* all of the head is there: what of it is for the client? */
+/*
+ * What is about the connection, the framing, or nginx is never copied, and
+ * what is not about the framing is not looked at either: backends are
+ * strangers.  NGX_DECLINED: it is for the client.
+ */
+
+static ngx_int_t
+ngx_http_inverting_response_steers(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx, ngx_table_elt_t *field)
+{
+    off_t                 n;
+    ngx_str_t             name, *value;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (ngx_http_inverting_is(field, "content-length")) {
+
+        n = ngx_atoof(field->value.data, field->value.len);
+
+        if (n == NGX_ERROR || (ctx->length >= 0 && n != ctx->length)) {
+            return ngx_http_inverting_response_bad(r, ctx, "Content-Length:",
+                                                   &field->value);
+        }
+
+        ctx->length = n;
+
+        return NGX_OK;
+    }
+
+    if (ngx_http_inverting_is(field, "transfer-encoding")) {
+
+        if (u->headers_in.chunked
+            || field->value.len != 7
+            || ngx_strncasecmp(field->value.data, (u_char *) "chunked", 7)
+               != 0)
+        {
+            return ngx_http_inverting_response_bad(r, ctx,
+                                                   "Transfer-Encoding:",
+                                                   &field->value);
+        }
+
+        u->headers_in.chunked = 1;
+
+        return NGX_OK;
+    }
+
+    if (ngx_http_inverting_is(field, "connection")) {
+
+        if (ctx->named.elts == NULL
+            && ngx_array_init(&ctx->named, r->pool, 1, sizeof(ngx_str_t))
+               != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        value = ngx_array_push(&ctx->named);
+        if (value == NULL) {
+            return NGX_ERROR;
+        }
+
+        *value = field->value;
+
+        return NGX_OK;
+    }
+
+    if (u->upgrade && ngx_http_inverting_is(field, "upgrade")) {
+        return NGX_DECLINED;
+    }
+
+    name.len = field->key.len;
+    name.data = field->lowcase_key;
+
+    if (ngx_http_inverting_is_hop_by_hop(&name)
+        || (name.len >= sizeof("x-accel-") - 1
+            && ngx_memcmp(name.data, "x-accel-", sizeof("x-accel-") - 1)
+               == 0))
+    {
+        return NGX_OK;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* all of the head is there */
 
 static ngx_int_t
 ngx_http_inverting_response_fields(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
-    ngx_int_t             rc;
-    ngx_str_t             name, *value;
-    ngx_uint_t            i;
-    ngx_array_t           connection;
-    ngx_table_elt_t      *h;
-    ngx_http_upstream_t  *u;
-
-    u = r->upstream;
-
-    rc = ngx_http_inverting_response_length(r, ctx);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    if (ngx_array_init(&connection, r->pool, 1, sizeof(ngx_str_t)) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    h = ctx->fields.elts;
-
-    for (i = 0; i < ctx->fields.nelts; i++) {
-        if (ngx_http_inverting_is(&h[i], "connection")) {
-            value = ngx_array_push(&connection);
-            if (value == NULL) {
-                return NGX_ERROR;
-            }
-
-            *value = h[i].value;
-        }
-    }
-
-    for (i = 0; i < ctx->fields.nelts; i++) {
-        name.len = h[i].key.len;
-        name.data = h[i].lowcase_key;
-
-        /* backends are strangers: they don't steer nginx */
-
-        if ((ngx_http_inverting_is_hop_by_hop(&name)
-             && !(u->upgrade && ngx_http_inverting_is(&h[i], "upgrade")))
-            || (name.len >= sizeof("x-accel-") - 1
-                && ngx_memcmp(name.data, "x-accel-", sizeof("x-accel-") - 1)
-                   == 0)
-            || ngx_http_inverting_is(&h[i], "content-length")
-            || (connection.nelts && !u->upgrade
-                && ngx_http_inverting_has_token(&connection, &name)))
-        {
-            continue;
-        }
-
-        rc = ngx_http_inverting_response_push(r, &h[i]);
-        if (rc != NGX_OK) {
-            return rc;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/* the framing, which is never copied */
-
-static ngx_int_t
-ngx_http_inverting_response_length(ngx_http_request_t *r,
-    ngx_http_inverting_client_ctx_t *ctx)
-{
-    off_t                 length, n;
-    ngx_uint_t            i;
-    ngx_table_elt_t      *h;
-    ngx_http_upstream_t  *u;
-
-    u = r->upstream;
-    h = ctx->fields.elts;
-    length = -1;
-
-    for (i = 0; i < ctx->fields.nelts; i++) {
-
-        if (ngx_http_inverting_is(&h[i], "transfer-encoding")) {
-
-            if (u->headers_in.chunked
-                || h[i].value.len != 7
-                || ngx_strncasecmp(h[i].value.data, (u_char *) "chunked", 7)
-                   != 0)
-            {
-                return ngx_http_inverting_response_bad(r, ctx,
-                                                       "Transfer-Encoding:",
-                                                       &h[i].value);
-            }
-
-            u->headers_in.chunked = 1;
-
-        } else if (ngx_http_inverting_is(&h[i], "content-length")) {
-
-            n = ngx_atoof(h[i].value.data, h[i].value.len);
-
-            if (n == NGX_ERROR || (length >= 0 && n != length)) {
-                return ngx_http_inverting_response_bad(r, ctx,
-                                                       "Content-Length:",
-                                                       &h[i].value);
-            }
-
-            length = n;
-        }
-    }
-
-    if (u->headers_in.chunked && length >= 0) {
-        return ngx_http_inverting_response_bad(r, ctx,
-                              "both Content-Length and Transfer-Encoding",
-                              NULL);
-    }
-
-    if (u->headers_in.status_n == NGX_HTTP_NO_CONTENT || u->upgrade) {
-        length = -1;
-    }
-
-    u->headers_in.content_length_n = length;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_inverting_response_push(ngx_http_request_t *r,
-    ngx_table_elt_t *field)
-{
     ngx_int_t                       rc;
+    ngx_str_t                       name;
+    ngx_uint_t                      i;
+    ngx_list_part_t                *part;
     ngx_table_elt_t                *h;
     ngx_http_upstream_t            *u;
     ngx_http_upstream_header_t     *hh;
@@ -362,21 +328,53 @@ ngx_http_inverting_response_push(ngx_http_request_t *r,
     u = r->upstream;
     umcf = ngx_http_get_module_main_conf(r, ngx_http_upstream_module);
 
-    h = ngx_list_push(&u->headers_in.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
+    if (u->headers_in.chunked && ctx->length >= 0) {
+        return ngx_http_inverting_response_bad(r, ctx,
+                              "both Content-Length and Transfer-Encoding",
+                              NULL);
     }
 
-    *h = *field;
+    if (u->headers_in.status_n != NGX_HTTP_NO_CONTENT && !u->upgrade) {
+        u->headers_in.content_length_n = ctx->length;
+    }
 
-    hh = ngx_hash_find(&umcf->headers_in_hash, h->hash, h->lowcase_key,
-                       h->key.len);
+    part = &u->headers_in.headers.part;
+    h = part->elts;
 
-    if (hh) {
-        rc = hh->handler(r, h, hh->offset);
+    for (i = 0; /* void */; i++) {
 
-        if (rc != NGX_OK) {
-            return rc;
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        name.len = h[i].key.len;
+        name.data = h[i].lowcase_key;
+
+        if (ctx->named.nelts && !u->upgrade
+            && ngx_http_inverting_has_token(&ctx->named, &name))
+        {
+            /* nobody finds it, and nobody sends it */
+
+            h[i].hash = 0;
+            h[i].key.len = 0;
+            continue;
+        }
+
+        hh = ngx_hash_find(&umcf->headers_in_hash, h[i].hash, name.data,
+                           name.len);
+
+        if (hh) {
+            rc = hh->handler(r, &h[i], hh->offset);
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
         }
     }
 
