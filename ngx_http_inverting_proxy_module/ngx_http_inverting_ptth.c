@@ -9,7 +9,6 @@
 #include <ngx_http.h>
 
 #include "ngx_http_inverting_ptth.h"
-#include "ngx_http_inverting_head.h"
 #include "ngx_http_inverting_worker.h"
 
 
@@ -20,14 +19,6 @@
 #define NGX_HTTP_INVERTING_PTTH_KEEP   16
 
 
-static ngx_int_t ngx_http_inverting_ptth_answer_426(ngx_http_request_t *r,
-    const char *text);
-static ngx_uint_t ngx_http_inverting_ptth_has_token(ngx_http_request_t *r,
-    const char *name, const char *token);
-static ngx_http_inverting_ptth_proto_t *ngx_http_inverting_ptth_alpn(
-    ngx_http_request_t *r);
-static ngx_int_t ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
-    ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_ptth_end_handler(ngx_http_inverting_end_t *end);
 static void ngx_http_inverting_ptth_read_handler(ngx_event_t *rev);
 static void ngx_http_inverting_ptth_write_handler(ngx_event_t *wev);
@@ -43,22 +34,6 @@ static void ngx_http_inverting_ptth_stop(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_ptth_cleanup(void *data);
 
 
-static ngx_str_t  ngx_http_inverting_ptth_upgrade = ngx_string("Upgrade");
-static ngx_str_t  ngx_http_inverting_ptth_name = ngx_string("ptth");
-static ngx_str_t  ngx_http_inverting_ptth_alpn_name = ngx_string("ALPN");
-static ngx_str_t  ngx_http_inverting_ptth_worker =
-    ngx_string("X-Inverting-Proxy-Worker");
-
-
-/* in the order of preference */
-
-static ngx_http_inverting_ptth_proto_t  *ngx_http_inverting_ptth_protos[] = {
-    &ngx_http_inverting_h2,
-    &ngx_http_inverting_h1,
-    NULL
-};
-
-
 /* the connections of this worker, of all zones */
 static ngx_queue_t  ngx_http_inverting_ptths;
 
@@ -69,32 +44,19 @@ static void       *ngx_http_inverting_ptth_free;
 static ngx_uint_t  ngx_http_inverting_ptth_nfree;
 
 
-ngx_int_t
-ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
+ngx_http_inverting_ptth_t *
+ngx_http_inverting_ptth_create(ngx_http_request_t *r,
     ngx_http_inverting_agent_ctx_t *ctx)
 {
-    ngx_int_t                             rc;
     ngx_http_cleanup_t                   *cln;
     ngx_http_inverting_ptth_t            *ptth;
-    ngx_http_inverting_backend_t         *backend;
-    ngx_http_inverting_ptth_proto_t      *proto;
     ngx_http_inverting_proxy_loc_conf_t  *conf;
-
-    if (r->stream || r->http_version != NGX_HTTP_VERSION_11) {
-        return ngx_http_inverting_ptth_answer_426(r,
-                                           "ptth takes an HTTP/1.1 request\n");
-    }
-
-    if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
-        return ngx_http_inverting_agent_answer(r, NGX_HTTP_BAD_REQUEST,
-                                               "a body is not expected\n");
-    }
 
     cln = ngx_http_cleanup_add(r, 0);
     ptth = ngx_pcalloc(r->pool, sizeof(ngx_http_inverting_ptth_t));
 
     if (cln == NULL || ptth == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NULL;
     }
 
     conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
@@ -106,202 +68,22 @@ ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
     cln->handler = ngx_http_inverting_ptth_cleanup;
     cln->data = ptth;
 
-    proto = ngx_http_inverting_ptth_alpn(r);
-
-    ngx_str_set(&ctx->vars.transport, "ptth");
     ctx->end.handler = ngx_http_inverting_ptth_end_handler;
     ctx->end.data = ptth;
     ctx->end.process = ngx_murmur_hash2(ctx->process.data, ctx->process.len);
 
-    rc = NGX_DECLINED;
-
-    ngx_http_inverting_lock(ctx->zone);
-
-    backend = ngx_http_inverting_agent_backend_locked(ctx);
-
-    if (backend && proto && !ngx_exiting) {
-        rc = ngx_http_inverting_connect_locked(ctx->zone, backend, ctx->key,
-                                               &ctx->end);
-        backend->last_seen = ngx_time();
-        ngx_http_inverting_registry_present_locked(ctx->zone, backend);
-    }
-
-    ngx_http_inverting_unlock(ctx->zone);
-
-    if (backend == NULL) {
-        return ngx_http_inverting_agent_unauthorized(r, ctx);
-    }
-
-    if (ngx_exiting) {
-        return ngx_http_inverting_agent_unavailable(r, "try again\n");
-    }
-
-    if (proto == NULL) {
-        return ngx_http_inverting_ptth_answer_426(r,
-                "\"Upgrade: ptth\", \"Connection: upgrade\" and \"ALPN\" with "
-                "h2 or http%2F1.1 are expected\n");
-    }
-
-    if (rc == NGX_BUSY) {
-        return ngx_http_inverting_agent_unavailable(r,
-                                              "too many agents are waiting\n");
-    }
-
-    if (proto->init(ptth) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ptth->proto = proto;
-
-    return ngx_http_inverting_ptth_accept(r, ptth);
+    return ptth;
 }
 
 
-static ngx_int_t
-ngx_http_inverting_ptth_answer_426(ngx_http_request_t *r, const char *text)
+void
+ngx_http_inverting_ptth_start(ngx_http_inverting_ptth_t *ptth)
 {
-    /* nginx has no text for it */
-    ngx_str_set(&r->headers_out.status_line, "426 Upgrade Required");
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
 
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_upgrade,
-                                        (u_char *) "upgrade",
-                                        &ngx_http_inverting_ptth_name)
-        != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_inverting_agent_answer(r, 426, text);
-}
-
-
-/* whether one of the fields of this name has the token in its list */
-
-static ngx_uint_t
-ngx_http_inverting_ptth_has_token(ngx_http_request_t *r, const char *name,
-    const char *token)
-{
-    ngx_str_t         value;
-    ngx_uint_t        i;
-    ngx_array_t       values;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    value.len = ngx_strlen(token);
-    value.data = (u_char *) token;
-
-    values.nelts = 1;
-
-    part = &r->headers_in.headers.part;
-    h = part->elts;
-
-    for (i = 0; /* void */; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return 0;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        values.elts = &h[i].value;
-
-        if (h[i].key.len == ngx_strlen(name)
-            && ngx_memcmp(h[i].lowcase_key, name, h[i].key.len) == 0
-            && ngx_http_inverting_has_token(&values, &value))
-        {
-            return 1;
-        }
-    }
-}
-
-
-/* NULL: no protocol that both know was asked for */
-
-static ngx_http_inverting_ptth_proto_t *
-ngx_http_inverting_ptth_alpn(ngx_http_request_t *r)
-{
-    ngx_http_inverting_ptth_proto_t  **proto;
-
-    if (!ngx_http_inverting_ptth_has_token(r, "connection", "upgrade")
-        || !ngx_http_inverting_ptth_has_token(r, "upgrade", "ptth"))
-    {
-        return NULL;
-    }
-
-    for (proto = ngx_http_inverting_ptth_protos; *proto; proto++) {
-
-        if (ngx_http_inverting_ptth_has_token(r, "alpn",
-                                              (char *) (*proto)->alpn.data))
-        {
-            return *proto;
-        }
-    }
-
-    return NULL;
-}
-
-
-/* the 101; then the connection is not nginx's to read from any more */
-
-static ngx_int_t
-ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
-    ngx_http_inverting_ptth_t *ptth)
-{
-    ngx_int_t          rc;
-    ngx_str_t          worker;
-    ngx_connection_t  *c;
-    ngx_core_conf_t   *ccf;
-
+    r = ptth->request;
     c = r->connection;
-
-    ccf = (ngx_core_conf_t *) ngx_get_conf(ngx_cycle->conf_ctx,
-                                           ngx_core_module);
-
-    worker.data = ngx_pnalloc(r->pool, 2 * NGX_INT_T_LEN + 1);
-    if (worker.data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    worker.len = ngx_sprintf(worker.data, "%ui/%i", ngx_worker,
-                             ngx_process == NGX_PROCESS_SINGLE
-                             ? 1 : ccf->worker_processes)
-                 - worker.data;
-
-    r->keepalive = 0;
-    r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
-    ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
-
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_upgrade,
-                                        (u_char *) "upgrade",
-                                        &ngx_http_inverting_ptth_name)
-        != NGX_OK
-        || ngx_http_inverting_agent_header(r,
-                                           &ngx_http_inverting_ptth_alpn_name,
-                                           (u_char *) "alpn",
-                                           &ptth->proto->alpn)
-           != NGX_OK
-        || ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_worker,
-                                           (u_char *)
-                                           "x-inverting-proxy-worker",
-                                           &worker)
-           != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK
-        || ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR
-        || c->buffered
-        || ngx_tcp_nodelay(c) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
 
     r->main->count++;
 
@@ -352,8 +134,6 @@ ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
 
     ngx_http_inverting_ptth_flush(ptth);
     ngx_post_event(c->read, &ngx_posted_events);
-
-    return NGX_DONE;
 }
 
 

@@ -14,7 +14,8 @@
 /*
  * PTTH: a connection that an agent has made, on which the proxy is the client.
  *
- *     ..._ptth.c            the handshake, bytes in and out, when it ends
+ *     ..._ptth_upgrade.c    the request for it, and the 101
+ *     ..._ptth.c            bytes in and out, when it ends
  *     ..._h2.c              its transactions as streams of HTTP/2
  *     ..._h2_stream.c       how a stream begins and ends
  *     ..._h2_request.c      a request: from the text in the zone to frames
@@ -97,6 +98,16 @@ struct ngx_http_inverting_ptth_s {
     unsigned                          closed:1;
 };
 
+
+/*
+ * A connection that is to be, in the pool of the agent's request, and ends
+ * with it; NULL: no memory.
+ */
+ngx_http_inverting_ptth_t *ngx_http_inverting_ptth_create(
+    ngx_http_request_t *r, ngx_http_inverting_agent_ctx_t *ctx);
+
+/* the 101 was sent: the connection is not nginx's to read from any more */
+void ngx_http_inverting_ptth_start(ngx_http_inverting_ptth_t *ptth);
 
 /* there is something to write: once in this turn of the loop, at its end */
 void ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth);
