@@ -1,7 +1,6 @@
 #include "fields.h"
 
 
-
 static bool is_named_by_connection(const struct head *h, struct span name)
 {
     struct span list, token;
@@ -23,41 +22,15 @@ static bool is_named_by_connection(const struct head *h, struct span name)
 }
 
 
-/* By length first: most names are decided by it alone. */
 static bool is_hop_by_hop(struct span name)
 {
-    switch (name.n) {
-
-    case 2:
-        return span_is(name, "TE");
-
-    case 6:
-        return span_is(name, "Expect");
-
-    case 7:
-        return span_is(name, "Trailer") || span_is(name, "Upgrade");
-
-    case 10:
-        return span_is(name, "Connection") || span_is(name, "Keep-Alive");
-
-    case 14:
-        return span_is(name, "Content-Length");
-
-    case 16:
-        return span_is(name, "Proxy-Connection");
-
-    case 17:
-        return span_is(name, "Transfer-Encoding");
-
-    case 18:
-        return span_is(name, "Proxy-Authenticate");
-
-    case 19:
-        return span_is(name, "Proxy-Authorization");
-
-    default:
-        return false;
-    }
+    return span_is(name, "Connection") || span_is(name, "Content-Length")
+           || span_is(name, "Expect") || span_is(name, "Keep-Alive")
+           || span_is(name, "Proxy-Authenticate")
+           || span_is(name, "Proxy-Authorization")
+           || span_is(name, "Proxy-Connection") || span_is(name, "TE")
+           || span_is(name, "Trailer") || span_is(name, "Transfer-Encoding")
+           || span_is(name, "Upgrade");
 }
 
 
@@ -72,7 +45,8 @@ bool field_passes(const struct head *h, const struct field *f,
         return true;
     }
 
-    return !is_hop_by_hop(f->name) && !is_named_by_connection(h, f->name);
+    return !is_hop_by_hop(f->name)
+           && !(h->named && is_named_by_connection(h, f->name));
 }
 
 

@@ -3,8 +3,6 @@
 #include "head.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 
 #include "memory.h"
 
@@ -15,18 +13,6 @@ static const unsigned char is_token[256] = {
     ['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1,
     ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
 };
-
-
-bool span_is(struct span s, const char *literal)
-{
-    return s.n == strlen(literal) && strncasecmp(s.p, literal, s.n) == 0;
-}
-
-
-bool span_same(struct span a, struct span b)
-{
-    return a.n == b.n && strncasecmp(a.p, b.p, a.n) == 0;
-}
 
 
 static struct span trim(const char *p, const char *end)
@@ -269,52 +255,36 @@ static const char *framing(struct head *h)
     for (size_t i = 0; i < h->nfields; i++) {
         const struct field *f = &h->fields[i];
 
-        /* names of 10, 14 and 17 bytes are all that matter here */
-        switch (f->name.n) {
-
-        case 10:
-            if (!span_is(f->name, "Connection")) {
-                break;
-            }
-
+        if (span_is(f->name, "Connection")) {
             list = f->value;
             while (span_next_token(&list, &token)) {
-                if (span_is(token, "close")) {
-                    h->close = true;
-                } else if (span_is(token, "keep-alive")) {
+                if (span_is(token, "keep-alive")) {
                     keep_alive = true;
+                } else {
+                    h->named = true;
+                    h->close |= span_is(token, "close");
                 }
             }
 
-            break;
+        } else if (span_is(f->name, "Content-Length")) {
+            int64_t length;
 
-        case 14:
-            if (span_is(f->name, "Content-Length")) {
-                int64_t length;
-
-                if (!parse_length(f->value, &length)) {
-                    return "an invalid Content-Length";
-                }
-
-                if (h->length >= 0 && h->length != length) {
-                    return "two differing Content-Length fields";
-                }
-
-                h->length = length;
+            if (!parse_length(f->value, &length)) {
+                return "an invalid Content-Length";
             }
 
-            break;
-
-        case 17:
-            if (span_is(f->name, "Transfer-Encoding")) {
-                if (h->chunked || !span_is(f->value, "chunked")) {
-                    return "a transfer coding other than chunked";
-                }
-
-                h->chunked = true;
+            if (h->length >= 0 && h->length != length) {
+                return "two differing Content-Length fields";
             }
 
-            break;
+            h->length = length;
+
+        } else if (span_is(f->name, "Transfer-Encoding")) {
+            if (h->chunked || !span_is(f->value, "chunked")) {
+                return "a transfer coding other than chunked";
+            }
+
+            h->chunked = true;
         }
     }
 
@@ -346,6 +316,7 @@ const char *head_parse(struct head *h, enum head_kind kind, const char *p,
     h->nfields = 0;
     h->length = -1;
     h->chunked = false;
+    h->named = false;
     h->close = false;
 
     if (n < 4 || eol == NULL) {
@@ -376,8 +347,10 @@ void head_free(struct head *h)
 
 const struct field *head_field(const struct head *h, const char *name)
 {
+    struct span wanted = {name, strlen(name)};
+
     for (size_t i = 0; i < h->nfields; i++) {
-        if (span_is(h->fields[i].name, name)) {
+        if (span_same(h->fields[i].name, wanted)) {
             return &h->fields[i];
         }
     }

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <strings.h>
 
 /* Bytes in somebody else's memory; no NUL at the end. */
 struct span {
@@ -47,6 +49,7 @@ struct head {
 
     int64_t length; /* Content-Length, or -1 */
     bool chunked;   /* Transfer-Encoding: chunked */
+    bool named;     /* Connection has other tokens than keep-alive */
     bool close;     /* the connection does not outlive the message */
 };
 
@@ -76,8 +79,15 @@ const char *head_parse_fields(struct head *h, const char *p, size_t n);
 void head_free(struct head *h);
 
 /* Case-insensitive comparison, for names of fields and tokens. */
-bool span_is(struct span s, const char *literal);
-bool span_same(struct span a, struct span b);
+static inline bool span_same(struct span a, struct span b)
+{
+    return a.n == b.n && strncasecmp(a.p, b.p, a.n) == 0;
+}
+
+static inline bool span_is(struct span s, const char *literal)
+{
+    return span_same(s, (struct span) {literal, strlen(literal)});
+}
 
 /* The first field of that name, or NULL. */
 const struct field *head_field(const struct head *h, const char *name);

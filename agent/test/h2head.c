@@ -106,7 +106,7 @@ static void test_responses(void)
         {SPAN("Transfer-Encoding"), SPAN("chunked")},
         {SPAN("Sec-WebSocket-Accept"), SPAN("z")},
     };
-    struct head h = {.fields = fields, .nfields = 5};
+    struct head h = {.fields = fields, .nfields = 5, .named = true};
     struct h2fields *f = h2fields_response(200, &h, 17);
 
     OK(f->n == 3, "what is left of a response");
