@@ -1,5 +1,3 @@
-#define _GNU_SOURCE
-
 #include "head.h"
 
 #include <stdlib.h>
@@ -127,6 +125,23 @@ static const char *field_line(struct head *h, const char *p, const char *end)
 }
 
 
+static const char *find_crlf(const char *p, const char *end)
+{
+    for (;;) {
+        p = memchr(p, '\r', (size_t) (end - p));
+        if (p == NULL || end - p < 2) {
+            return NULL;
+        }
+
+        if (p[1] == '\n') {
+            return p;
+        }
+
+        p++;
+    }
+}
+
+
 const char *head_parse_fields(struct head *h, const char *p, size_t n)
 {
     const char *end = p + n;
@@ -134,7 +149,7 @@ const char *head_parse_fields(struct head *h, const char *p, size_t n)
     h->nfields = 0;
 
     while (p < end) {
-        const char *eol = memmem(p, (size_t) (end - p), "\r\n", 2);
+        const char *eol = find_crlf(p, end);
         const char *error;
 
         if (eol == NULL) {
@@ -307,7 +322,7 @@ static const char *framing(struct head *h)
 const char *head_parse(struct head *h, enum head_kind kind, const char *p,
                        size_t n)
 {
-    const char *eol = memmem(p, n, "\r\n", 2);
+    const char *eol = find_crlf(p, p + n);
     const char *end = p + n - 2; /* the empty line */
     const char *error;
 
