@@ -3,13 +3,13 @@
 #include "direct.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "conn.h"
+#include "fields.h"
 #include "memory.h"
 #include "message.h"
 
@@ -725,8 +725,6 @@ static void start_conn(struct direct_exchange *x, bool fresh)
 
 static void append_request(struct buf *out, const struct exchange_request *r)
 {
-    char line[64];
-
     buf_reserve(out, 1024);
     buf_append(out, r->method.p, r->method.n);
     buf_append(out, " ", 1);
@@ -734,10 +732,7 @@ static void append_request(struct buf *out, const struct exchange_request *r)
     buf_append(out, " HTTP/1.1\r\n", 11);
 
     for (size_t i = 0; i < r->nfields; i++) {
-        buf_append(out, r->fields[i].name.p, r->fields[i].name.n);
-        buf_append(out, ": ", 2);
-        buf_append(out, r->fields[i].value.p, r->fields[i].value.n);
-        buf_append(out, "\r\n", 2);
+        field_append(out, r->fields[i].name, r->fields[i].value);
     }
 
     if (r->upgrade != NULL) {
@@ -747,10 +742,7 @@ static void append_request(struct buf *out, const struct exchange_request *r)
     }
 
     if (r->length >= 0) {
-        int n = snprintf(line, sizeof(line), "Content-Length: %lld\r\n",
-                         (long long) r->length);
-
-        buf_append(out, line, (size_t) n);
+        field_append_length(out, r->length);
 
     } else if (r->length == EXCHANGE_CHUNKED) {
         buf_append_str(out, "Transfer-Encoding: chunked\r\n");

@@ -1,5 +1,7 @@
 #include "fields.h"
 
+#include <string.h>
+
 
 static bool is_named_by_connection(const struct head *h, struct span name)
 {
@@ -71,4 +73,31 @@ bool field_is_ours(struct span name)
     }
 
     return true;
+}
+
+
+void field_append(struct buf *out, struct span name, struct span value)
+{
+    size_t n = name.n + 2 + value.n + 2;
+    char *p = buf_reserve(out, n);
+
+    memcpy(p, name.p, name.n);
+    p += name.n;
+    *p++ = ':';
+    *p++ = ' ';
+    memcpy(p, value.p, value.n);
+    p += value.n;
+    *p++ = '\r';
+    *p = '\n';
+
+    buf_added(out, n);
+}
+
+
+void field_append_length(struct buf *out, int64_t length)
+{
+    char digits[SPAN_DIGITS];
+
+    field_append(out, SPAN("Content-Length"),
+                 span_number(digits, (uint64_t) length));
 }

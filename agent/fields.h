@@ -1,5 +1,6 @@
 /*
- * Which fields go from one connection to the next (RFC 9110 §7.6.1).
+ * Which fields go from one connection to the next (RFC 9110 §7.6.1), and how
+ * HTTP/1.1 writes them.
  */
 
 #ifndef AGENT_FIELDS_H
@@ -7,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "buf.h"
 #include "head.h"
 
 /*
@@ -20,5 +22,11 @@ bool field_passes(const struct head *h, const struct field *f,
 
 /* Whether a name begins with X-Inverting-Proxy-, with - or _ alike. */
 bool field_is_ours(struct span name);
+
+/* Write "name: value" CRLF. */
+void field_append(struct buf *out, struct span name, struct span value);
+
+/* Write a Content-Length. */
+void field_append_length(struct buf *out, int64_t length);
 
 #endif

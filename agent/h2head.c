@@ -1,6 +1,5 @@
 #include "h2head.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +8,6 @@
 #include "reason.h"
 
 #define FIELD_OVERHEAD 32 /* what RFC 9113 §6.5.2 adds for each */
-#define LENGTH_DIGITS 20
 
 /* Requests -------------------------------------------------------------- */
 
@@ -291,14 +289,13 @@ static size_t bytes_of(const struct field *fields, size_t n)
 struct h2fields *h2fields_response(int status, const struct head *h,
                                    int64_t length)
 {
-    char number[LENGTH_DIGITS + 1], *text;
+    char number[SPAN_DIGITS], *text;
     struct h2fields *f = new_fields(h->nfields + 3,
                                     bytes_of(h->fields, h->nfields)
                                         + h->reason.n + 96,
                                     &text);
-    int n = snprintf(number, sizeof(number), "%03d", status);
 
-    put(f, &text, SPAN(":status"), (struct span) {number, (size_t) n});
+    put(f, &text, SPAN(":status"), span_number(number, (uint64_t) status));
 
     if (h->reason.n != 0 && !span_is(h->reason, reason_of(status))) {
         put(f, &text, SPAN("x-inverting-proxy-reason"), h->reason);
@@ -312,9 +309,8 @@ struct h2fields *h2fields_response(int status, const struct head *h,
     }
 
     if (length >= 0) {
-        n = snprintf(number, sizeof(number), "%lld", (long long) length);
         put(f, &text, SPAN("content-length"),
-            (struct span) {number, (size_t) n});
+            span_number(number, (uint64_t) length));
     }
 
     return f;

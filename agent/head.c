@@ -47,6 +47,19 @@ bool span_next_token(struct span *list, struct span *token)
 }
 
 
+struct span span_number(char text[SPAN_DIGITS], uint64_t n)
+{
+    char *end = text + SPAN_DIGITS, *p = end;
+
+    do {
+        *--p = (char) ('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+
+    return (struct span) {p, (size_t) (end - p)};
+}
+
+
 bool span_is_field_value(struct span s)
 {
     for (size_t i = 0; i < s.n; i++) {

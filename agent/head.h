@@ -24,6 +24,7 @@ struct span {
 };
 
 #define SPAN(literal) ((struct span) {literal, sizeof(literal) - 1})
+#define SPAN_DIGITS 20 /* of the largest number */
 
 struct field {
     struct span name;
@@ -97,6 +98,9 @@ const struct field *head_field(const struct head *h, const char *name);
  * the front of *list. False at the end.
  */
 bool span_next_token(struct span *list, struct span *token);
+
+/* n in decimal, written into text. */
+struct span span_number(char text[SPAN_DIGITS], uint64_t n);
 
 /* True when s can be the value of a field: no control characters but tab. */
 bool span_is_field_value(struct span s);

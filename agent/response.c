@@ -6,15 +6,6 @@
 #include "fields.h"
 
 
-static void append_field(struct buf *out, const struct field *f)
-{
-    buf_append(out, f->name.p, f->name.n);
-    buf_append(out, ": ", 2);
-    buf_append(out, f->value.p, f->value.n);
-    buf_append(out, "\r\n", 2);
-}
-
-
 bool response_is_chunked(const struct head *h, bool to_head)
 {
     return !to_head && h->status != 204 && h->status != 304 && h->length < 0;
@@ -33,7 +24,7 @@ void response_head(struct buf *out, const struct head *h, bool to_head)
 
     for (size_t i = 0; i < h->nfields; i++) {
         if (field_passes(h, &h->fields[i], HEAD_RESPONSE)) {
-            append_field(out, &h->fields[i]);
+            field_append(out, h->fields[i].name, h->fields[i].value);
         }
     }
 
@@ -41,9 +32,7 @@ void response_head(struct buf *out, const struct head *h, bool to_head)
         buf_append_str(out, "Transfer-Encoding: chunked\r\n");
 
     } else if (h->length >= 0 && h->status != 204) {
-        n = snprintf(line, sizeof(line), "Content-Length: %lld\r\n",
-                     (long long) h->length);
-        buf_append(out, line, (size_t) n);
+        field_append_length(out, h->length);
     }
 
     buf_append(out, "\r\n", 2);
@@ -59,7 +48,7 @@ void response_last_chunk(struct buf *out, const struct field *trailers,
 
     for (size_t i = 0; i < n; i++) {
         if (field_passes(&none, &trailers[i], HEAD_RESPONSE)) {
-            append_field(out, &trailers[i]);
+            field_append(out, trailers[i].name, trailers[i].value);
         }
     }
 

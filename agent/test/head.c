@@ -200,12 +200,29 @@ static void filter(void)
 }
 
 
+static bool number_is(uint64_t n, const char *text)
+{
+    char digits[SPAN_DIGITS];
+
+    return span_is(span_number(digits, n), text);
+}
+
+
+static void numbers(void)
+{
+    OK(number_is(0, "0") && number_is(10, "10") && number_is(503, "503"),
+       "numbers");
+    OK(number_is(UINT64_MAX, "18446744073709551615"), "the largest number");
+}
+
+
 int main(void)
 {
     responses();
     requests();
     ends();
     filter();
+    numbers();
     head_free(&h);
 
     return tap_done();
