@@ -9,22 +9,17 @@
 #define BUF_KEEP 4096 /* an empty buffer larger than this is freed */
 
 
-char *buf_reserve(struct buf *b, size_t len)
+void buf_make_room(struct buf *b, size_t len)
 {
-    size_t used = buf_len(b), cap;
-
-    if (b->cap - b->end >= len) {
-        return b->data + b->end;
-    }
+    size_t used = buf_len(b), cap = b->cap ? b->cap : BUF_MIN;
 
     if (b->start > 0 && b->cap - used >= len && b->start >= used) {
         memmove(b->data, b->data + b->start, used);
         b->start = 0;
         b->end = used;
-        return b->data + b->end;
+        return;
     }
 
-    cap = b->cap ? b->cap : BUF_MIN;
     while (cap - used < len) {
         cap *= 2;
     }
@@ -43,14 +38,6 @@ char *buf_reserve(struct buf *b, size_t len)
     }
 
     b->cap = cap;
-
-    return b->data + b->end;
-}
-
-
-void buf_added(struct buf *b, size_t len)
-{
-    b->end += len;
 }
 
 

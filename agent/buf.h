@@ -28,11 +28,24 @@ static inline char *buf_ptr(const struct buf *b)
     return b->data + b->start;
 }
 
+/* What buf_reserve() does when there is no room. */
+void buf_make_room(struct buf *b, size_t len);
+
 /* Make room for len more bytes; returns where they go (see buf_added). */
-char *buf_reserve(struct buf *b, size_t len);
+static inline char *buf_reserve(struct buf *b, size_t len)
+{
+    if (b->cap - b->end < len) {
+        buf_make_room(b, len);
+    }
+
+    return b->data + b->end;
+}
 
 /* len bytes were written to where buf_reserve() said. */
-void buf_added(struct buf *b, size_t len);
+static inline void buf_added(struct buf *b, size_t len)
+{
+    b->end += len;
+}
 
 void buf_append(struct buf *b, const char *p, size_t len);
 void buf_append_str(struct buf *b, const char *s);

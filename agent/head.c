@@ -60,9 +60,30 @@ struct span span_number(char text[SPAN_DIGITS], uint64_t n)
 }
 
 
+/* Whether one of eight bytes is a control character, tab included. */
+static bool has_control(uint64_t bytes)
+{
+    const uint64_t each = UINT64_MAX / 255, tops = each << 7;
+    uint64_t del = bytes ^ each * 0x7f;
+
+    return (((bytes - each * 0x20) & ~bytes & tops)
+            | ((del - each) & ~del & tops)) != 0;
+}
+
+
 bool span_is_field_value(struct span s)
 {
-    for (size_t i = 0; i < s.n; i++) {
+    uint64_t bytes;
+    size_t i;
+
+    for (i = 0; s.n - i >= sizeof(bytes); i += sizeof(bytes)) {
+        memcpy(&bytes, s.p + i, sizeof(bytes));
+        if (has_control(bytes)) {
+            break;
+        }
+    }
+
+    for (; i < s.n; i++) {
         unsigned char c = (unsigned char) s.p[i];
 
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
