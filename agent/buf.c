@@ -8,10 +8,22 @@
 #define BUF_MIN 1024
 #define BUF_KEEP 4096 /* an empty buffer larger than this is freed */
 
+static struct mem_spares spares = {.size = BUF_MIN};
+
 
 void buf_make_room(struct buf *b, size_t len)
 {
-    size_t used = buf_len(b), cap = b->cap ? b->cap : BUF_MIN;
+    size_t used = buf_len(b), cap;
+
+    if (b->cap == 0) {
+        b->data = mem_take(&spares);
+        b->cap = BUF_MIN;
+    }
+
+    cap = b->cap;
+    if (cap - b->end >= len) {
+        return;
+    }
 
     if (b->start > 0 && b->cap - used >= len && b->start >= used) {
         memmove(b->data, b->data + b->start, used);
@@ -84,6 +96,11 @@ void buf_reset(struct buf *b)
 
 void buf_free(struct buf *b)
 {
-    free(b->data);
+    if (b->cap == BUF_MIN) {
+        mem_give(&spares, b->data);
+    } else {
+        free(b->data);
+    }
+
     *b = (struct buf) {0};
 }

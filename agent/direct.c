@@ -757,22 +757,23 @@ static struct exchange *direct_start(struct carrier *c,
                                      const struct exchange_handler *handler,
                                      void *arg)
 {
-    struct direct_exchange *x = mem_zalloc(sizeof(*x));
+    struct direct_exchange *x = mem_alloc(sizeof(*x));
 
-    x->direct = (struct direct *) c;
-    x->base.ops = c->ops;
-    x->base.handler = handler;
-    x->base.arg = arg;
-    x->flush.run = run_flush;
-    x->moved = request->moved;
-    x->chunked = request->length == EXCHANGE_CHUNKED;
-    x->upgrade = request->upgrade;
-    x->finished = (request->length == EXCHANGE_NO_BODY && x->upgrade == NULL)
-                  || request->length == 0;
+    *x = (struct direct_exchange) {
+        .base = {.ops = c->ops, .handler = handler, .arg = arg},
+        .direct = (struct direct *) c,
+        .flush.run = run_flush,
+        .moved = request->moved,
+        .chunked = request->length == EXCHANGE_CHUNKED,
+        .finished = (request->length == EXCHANGE_NO_BODY
+                     && request->upgrade == NULL) || request->length == 0,
+        .upgrade = request->upgrade,
+        .read_size = READ_MIN,
+    };
+
     message_init(&x->message, HEAD_RESPONSE, &x->direct->head);
     x->message.to_head = span_is(request->method, "HEAD");
     x->again = request->idempotent && x->finished;
-    x->read_size = READ_MIN;
     append_request(&x->out, request);
     x->head_len = buf_len(&x->out);
     start_conn(x, x->upgrade != NULL);

@@ -5,6 +5,13 @@
 
 #include "log.h"
 
+/* A sanitizer is to see the use of what is over. */
+#ifdef __SANITIZE_ADDRESS__
+#define SPARES_MAX 0
+#else
+#define SPARES_MAX 64 /* of each size */
+#endif
+
 
 static void *checked(void *p)
 {
@@ -43,4 +50,32 @@ char *mem_dup(const char *s, size_t len)
     p[len] = '\0';
 
     return p;
+}
+
+
+void *mem_take(struct mem_spares *spares)
+{
+    void *p = spares->first;
+
+    if (p == NULL) {
+        return mem_alloc(spares->size);
+    }
+
+    memcpy(&spares->first, p, sizeof(spares->first));
+    spares->n--;
+
+    return p;
+}
+
+
+void mem_give(struct mem_spares *spares, void *p)
+{
+    if (spares->n >= SPARES_MAX) {
+        free(p);
+        return;
+    }
+
+    memcpy(p, &spares->first, sizeof(spares->first));
+    spares->first = p;
+    spares->n++;
 }

@@ -55,16 +55,23 @@ struct stream {
 };
 
 
+static struct mem_spares spares = {.size = sizeof(struct stream)};
+
+
 struct stream *stream_new(struct session_core *core, int32_t id)
 {
-    struct stream *st = mem_zalloc(sizeof(*st));
+    struct stream *st = mem_take(&spares);
+    uint64_t now = loop_now(core->all->loop);
 
-    st->core = core;
-    st->id = id;
-    st->window = STREAM_WINDOW;
-    st->began = st->moved = loop_now(core->all->loop);
+    *st = (struct stream) {
+        .core = core,
+        .next = core->first,
+        .id = id,
+        .began = now,
+        .moved = now,
+        .window = STREAM_WINDOW,
+    };
 
-    st->next = core->first;
     if (st->next != NULL) {
         st->next->prev = st;
     }
@@ -155,7 +162,7 @@ void stream_free(struct stream *st)
     free(st->trailers);
     free(st->text);
     free(st->key);
-    free(st);
+    mem_give(&spares, st);
 }
 
 
