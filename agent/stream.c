@@ -207,9 +207,9 @@ static void refuse(struct stream *st, int status, const char *why)
     drop_unconsumed(st);
 
     if (st->submitted) {
+        /* what has been offered to nghttp2 may still be taken */
         log_debug("stream %d: cut off: %s", st->id, why);
         st->cut = true;
-        buf_free(&st->out);
         mark(st);
         return;
     }
