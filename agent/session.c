@@ -26,6 +26,9 @@
 #define PING_AFTER(timeout) ((timeout) / 4)
 #define GONE_AFTER(timeout) ((timeout) / 2)
 
+/* How long the proxy may take nothing of what waits for it. */
+#define UNREAD_AFTER(timeout) (timeout)
+
 /* How long a proxy may take to confirm that it knows we are leaving. */
 #define LEAVE_MS 500
 
@@ -45,6 +48,9 @@ struct session {
     uint64_t calm;    /* frames that may still come in haste */
     bool pinged;
     bool blocked;  /* the connection takes no more for now */
+    uint64_t sent;  /* bytes in all, with those that wait */
+    uint64_t taken; /* of these, bytes that the connection took */
+    uint64_t took;  /* when it did, or nothing waited, last */
     bool full;     /* what goes out in one go is */
     uint64_t said;  /* when we have said so */
     bool leaving;
@@ -413,6 +419,7 @@ static void write_out(struct session *s)
     if (part.n > 0) {
         exchange_write(s->exchange, &part, 1);
         buf_reset(out);
+        s->sent += part.n;
         s->blocked = exchange_pending(s->exchange) > EXCHANGE_HIGH_WATER;
     }
 }
@@ -551,6 +558,21 @@ void session_input(struct session *s, const char *p, size_t n)
 }
 
 
+/* One that sends, but does not read, is never quiet. */
+static bool is_unread(struct session *s)
+{
+    uint64_t now = loop_now(s->core.all->loop);
+    size_t pending = exchange_pending(s->exchange);
+
+    if (pending == 0 || s->sent - pending != s->taken) {
+        s->taken = s->sent - pending;
+        s->took = now;
+    }
+
+    return now - s->took >= UNREAD_AFTER(s->core.all->options->proxy_timeout);
+}
+
+
 void session_tick(struct session *s)
 {
     uint64_t timeout = s->core.all->options->proxy_timeout;
@@ -564,6 +586,12 @@ void session_tick(struct session *s)
 
     if (s->finished && loop_now(s->core.all->loop) - s->said >= FINISHED_MS) {
         s->handler->closed(s->arg, NULL);
+        return;
+    }
+
+    if (is_unread(s)) {
+        say_why(s, "the proxy does not read", "");
+        s->handler->closed(s->arg, s->why);
         return;
     }
 
@@ -641,7 +669,7 @@ struct session *session_new(struct sessions *all, struct exchange *x,
     s->handler = handler;
     s->arg = arg;
     s->flush.run = run_flush;
-    s->heard = s->refilled = loop_now(all->loop);
+    s->heard = s->took = s->refilled = loop_now(all->loop);
     s->calm = CALM_BURST + (uint64_t) all->options->max_concurrency;
 
     if (nghttp2_session_server_new2(&s->core.h2, all->callbacks, s,
