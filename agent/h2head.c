@@ -183,9 +183,14 @@ static void put_host(struct h2request *r)
 }
 
 
-/* What a line of HTTP/1.1 would end or split at. */
+/* A path or "*", without what a line of HTTP/1.1 would end or split at.
+ * nghttp2 looks only if the scheme is one it knows. */
 static bool is_target(struct span s)
 {
+    if (s.n == 0 || (s.p[0] != '/' && !IS(s, "*"))) {
+        return false;
+    }
+
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char) s.p[i];
 
@@ -194,7 +199,7 @@ static bool is_target(struct span s)
         }
     }
 
-    return s.n > 0;
+    return true;
 }
 
 

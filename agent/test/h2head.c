@@ -71,6 +71,12 @@ static void test_requests(void)
     OK(h2request_end(&r) != NULL, "a line feed in the target");
     begin("");
     OK(h2request_end(&r) != NULL, "no target");
+    begin("x");
+    OK(h2request_end(&r) != NULL, "a target without a slash");
+    begin("http://other/x");
+    OK(h2request_end(&r) != NULL, "a target in another host");
+    begin("*");
+    OK(h2request_end(&r) == NULL, "no target at all: *");
     begin("/");
     add("x", "a\nb");
     OK(h2request_end(&r) != NULL, "a line feed in a value");
