@@ -19,6 +19,10 @@
 #define CALM_RATE 200
 #define ACKS_MAX 100  /* waiting to be sent */
 #define SETTINGS_MAX 32 /* in one frame */
+
+/* The largest head of a response, as nghttp2 estimates it: a few bytes more
+ * for each field. It would leave out what is larger, and say nothing. */
+#define HEAD_SENT_MAX (2 * HEAD_MAX_BYTES)
 #define QUEUE_MAX 10000 /* frames waiting to be sent, but for DATA */
 
 /* In parts of -proxy-timeout: silence, after which a PING is sent, and how
@@ -731,6 +735,7 @@ void sessions_init(struct sessions *all, struct loop *loop,
     nghttp2_option_set_max_outbound_ack(o, ACKS_MAX);
     nghttp2_option_set_max_settings(o, SETTINGS_MAX);
     nghttp2_option_set_no_closed_streams(o, 1);
+    nghttp2_option_set_max_send_header_block_length(o, HEAD_SENT_MAX);
     /* spend() does that, and says so */
     nghttp2_option_set_stream_reset_rate_limit(o, UINT64_MAX, UINT64_MAX);
 }

@@ -56,6 +56,10 @@ my $b = $t->backend(sub {
         $c->write($raw{$1});
         return 0;
 
+    } elsif ($req->{target} =~ m{^/fields/(\d+)/(\d+)$}) {
+        $c->read_body($req);
+        return $c->respond(200, [ map { "X-$_: " . 'y' x $2 } 1 .. $1 ], '');
+
     } elsif ($req->{target} eq '/hold') {
         $c->note('held');
         my $end = $c->wait_end(20);
@@ -203,6 +207,14 @@ is($x->header('X-High'), "\xe4", 'a byte above ASCII');
 is($x->header('Server'), 's/1', 'Server');
 is($x->header('Date'), 'Thu, 01 Jan 1970 00:00:00 GMT', 'Date');
 
+# A head as large as one may be, in few fields and in many.
+for my $case ([ 1, 65_000 ], [ 60, 1000 ], [ 900, 60 ]) {
+    my ($count, $size) = @$case;
+    my $x = ask('GET', "/fields/$count/$size")->response;
+    is($x && $x->{status}, 200, "$count fields of $size bytes");
+    is($x && length $x->header("X-$count"), $size, 'all of them');
+}
+
 is(ask('GET', '/raw/close')->response->{body}, 'until it closes',
    'a body that ends with the connection');
 $x = ask('HEAD', '/raw/head')->response;
@@ -292,6 +304,10 @@ for my $case (
     [ 'no path'            => [ @head[0 .. 3, 6, 7] ] ],
     [ 'an empty path'      => [ @head[0 .. 3], ':path' => '' ] ],
     [ 'a path without /'   => [ @head[0 .. 3], ':path' => 'bad' ] ],
+    [ 'a foreign scheme'   => [ @head[0, 1], ':scheme' => 'ftp',
+                                ':path' => 'bad' ] ],
+    [ 'a foreign target'   => [ @head[0, 1], ':scheme' => 'ftp',
+                                ':path' => 'http://other/bad' ] ],
     [ 'two paths'          => [ @head, ':path' => '/bad' ] ],
     [ 'a status'           => [ @head, ':status' => '200' ] ],
     [ 'a late pseudo'      => [ @head[0 .. 5], 'x' => 'y', @head[6, 7] ] ],
