@@ -237,6 +237,12 @@ static void on_head(void *arg, const struct head *head)
 
     st->status = head->status;
 
+    /* to the proxy that would be what 101 is to us */
+    if (st->tunnel && head->status / 100 == 2) {
+        refuse(st, 502, "the backend did not change to WebSocket");
+        return;
+    }
+
     if (head->status != 101) {
         st->head = h2fields_response(head->status, head,
                                      head->status != 204 ? head->length : -1);

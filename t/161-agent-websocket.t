@@ -24,6 +24,10 @@ sub backend {
         return $c->respond(403, [ 'X-Why: not you' ], 'go away');
     }
 
+    if ($req->{target} =~ m{^/plain/(\d+)}) {
+        return $c->respond($1, [], $1 == 204 ? undef : 'a page');
+    }
+
     if ($req->{target} eq '/wrong') {
         $c->head(101, [ 'Connection: Upgrade', 'Upgrade: websocket',
                         'Sec-WebSocket-Accept: ' . ws_key('another') ],
@@ -147,7 +151,7 @@ for my $kind ('tcp', 'unix', 'tls') {
     is($x->header('X-Why'), 'not you', 'with its fields');
     is($x->{body}, 'go away', 'and its body');
 
-    for my $path ('/wrong', '/other') {
+    for my $path ('/wrong', '/other', '/plain/200', '/plain/204') {
         $x = websocket($h, $path);
         $x->head(10);
         is($x->{status}, 502, "$path: not what was asked for");
