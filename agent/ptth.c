@@ -15,6 +15,11 @@
 #define SLOW_MIN_MS 5000
 #define SLOW_MAX_MS 300000
 
+/* So many connections may be made in haste, then one in so long: a proxy that
+ * takes them and ends them must not keep us busy. */
+#define DIALS_BURST TRIES(WORKERS_MAX)
+#define DIAL_MS 250
+
 /* A connection that was up for so long was a good one. */
 #define GOOD_MS 10000
 
@@ -39,6 +44,7 @@ struct ptth {
     uint64_t slow; /* not 0: the proxy knows no PTTH, we try now and then */
     int workers;
     int tries; /* left, for another worker */
+    uint64_t dialled; /* when the dials so far would be done, one by one */
     bool up;
     bool stopped;
 };
@@ -269,6 +275,36 @@ static void dial(struct ptth *p)
 }
 
 
+/* Whether one more may be dialled now. */
+static bool may_dial(struct ptth *p)
+{
+    uint64_t now = loop_now(p->loop);
+
+    if (p->dialled < now) {
+        p->dialled = now;
+    }
+
+    if (p->dialled - now < DIALS_BURST * DIAL_MS) {
+        p->dialled += DIAL_MS;
+        return true;
+    }
+
+    return false;
+}
+
+
+static void log_haste(void)
+{
+    static struct log_brake brake;
+    unsigned others;
+
+    if (log_allowed(&brake, 60000, &others)) {
+        log_warn("connections to the proxy do not last; dialling more "
+                 "slowly");
+    }
+}
+
+
 static void go_on(struct ptth *p)
 {
     size_t up = count(p, LINK_UP);
@@ -278,13 +314,21 @@ static void go_on(struct ptth *p)
         return;
     }
 
-    if (up == 0) {
-        dial(p);
-
-    } else if (up < wanted(p) && p->tries > 0) {
-        p->tries--;
-        dial(p);
+    if (up > 0 && (up >= wanted(p) || p->tries == 0)) {
+        return;
     }
+
+    if (!may_dial(p)) {
+        log_haste();
+        again_after(p, jitter(DIAL_MS, BACKOFF_JITTER));
+        return;
+    }
+
+    if (up > 0) {
+        p->tries--;
+    }
+
+    dial(p);
 }
 
 

@@ -304,6 +304,49 @@ works($left[0], 'it serves');
 ends($a, 'an unlucky one');
 $p->stop;
 
+# A proxy that ends each connection in a way that looks well, or tells of ever
+# other workers: the agent dials for ever, but not as fast as it can.
+
+for my $case (
+    [ 'a goodbye at once' => '1/2', sub { $_[0]->goaway(0) } ],
+    [ 'an end of the second one' => '1/2', sub {
+        $_[0]->close;
+        $_[0]{closed} = 'here';
+    } ],
+    [ 'more workers each time' => undef, sub { } ],
+) {
+    my ($name, $worker, $do) = @$case;
+    my $p = $t->ptth_proxy;
+    my $a = agent($p);
+    my $first = $p->dialled(worker => '0/2');
+    my @h;
+
+    my $answer = sub {
+        my $c = $p->call(qr/ptth$/, 0.1);
+        $_->drain(0.001) for grep { !defined $_->{closed} } $first, @h;
+        return 0 if !$c;
+        my $h = $p->upgrade($c, worker => $worker || '0/' . (3 + @h % 9));
+        $h->drain(0.001);
+        $do->($h);
+        push @h, $h;
+        return 1;
+    };
+
+    ok(waitfor(sub {
+        $answer->() for 1 .. 10;
+        return $a->log =~ /do not last; dialling more slowly/;
+    }, 30), "$name: the log says so") or diag($a->log);
+    my $n = @h;
+    my $end = now() + 3;
+    $answer->() while now() < $end;
+    cmp_ok(@h - $n, '<', 20, "$name: not all the time");
+    ok(waitfor($answer, 10), "$name: but it goes on");
+    cmp_ok(scalar(() = $a->log =~ /\n/g), '<', 12, "$name: in few lines");
+    $_->close for $first, @h;
+    $a->kill;
+    $p->stop;
+}
+
 # Words in place of numbers are no reason to fail.
 
 for my $worker ('', '0', 'x/y', '5/2', '-1/4', '99999999999/99999999999',
