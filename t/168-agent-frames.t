@@ -98,7 +98,8 @@ my $hpack = 'COMPRESSION_ERROR';
 
 for my $case (
     [ 'DATA on no stream'       => $rules, sub { frame(DATA, 0, 0, 'evil') } ],
-    [ 'DATA on an idle stream'  => $rules, sub { frame(DATA, 0, 99, 'evil') } ],
+    [ 'DATA on an idle stream'  => $rules,
+      sub { frame(DATA, 0, 99, 'evil') } ],
     [ 'DATA on an even stream'  => $rules, sub { frame(DATA, 0, 2, 'evil') } ],
     [ 'DATA after the end'      => 'STREAM_CLOSED',
       sub { frame(DATA, END_STREAM, $_[0], '')
@@ -384,6 +385,6 @@ cmp_ok(rss() - $memory, '<', 8192, 'nothing is left of all this')
     if !$ENV{INVERTING_PROXY_PRELOAD} && !$ENV{INVERTING_PROXY_VALGRIND};
 
 my $last = $well->request('POST', '/x', body => 'y')->response;
-is($last && $last->{body}, 'fine y', 'the other connection is the first one still');
+is($last && $last->{body}, 'fine y', 'the other connection is still there');
 is(scalar($a->stop), 0, 'it ends well');
 $t->done(idle => 0);
