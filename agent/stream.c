@@ -524,6 +524,12 @@ void stream_request(struct stream *st, struct h2request *r, bool end)
     const char *error = h2request_end(r);
 
     st->request_whole = end;
+
+    if (st->timed_out) {
+        /* the head took so long that it has been answered */
+        return;
+    }
+
     st->to_head = span_is(r->head.method, "HEAD");
 
     if (log_is_debug()) {

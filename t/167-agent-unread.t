@@ -6,6 +6,7 @@
 use lib 't/lib';
 use InvertingProxy::Test;
 use InvertingProxy::Test::Http2 qw(:all);
+use InvertingProxy::Test::Hpack qw(literal);
 
 use constant { PARTS => 100, PART => 60_000 };
 
@@ -15,6 +16,7 @@ my $go = $t->dir . '/go';
 my $b = $t->backend(sub {
     my ($c, $req) = @_;
 
+    $c->note($req->{start});
     $c->read_body($req);
 
     if ($req->{target} eq '/endless') {
@@ -189,5 +191,38 @@ for my $case (
        "$name: the log says why") or diag($a->log);
     good_one($a, $name);
 }
+
+# A head that takes longer than a request may be quiet: it was answered then.
+
+$a = agent($short);
+$h = $p->dialled;
+works($h, 'a slow head');
+$b->clear_notes;
+$h->settings(INITIAL_WINDOW_SIZE => 0);
+my $head = literal(':method' => 'GET', ':scheme' => 'http',
+                   ':path' => '/late', ':authority' => 'h',
+                   'x-y' => 'z' x 1000);
+my $id = $h->{next_id};
+my $x = $h->_stream($id);
+$h->{next_id} += 2;
+my @bytes = split(//, frame(HEADERS, END_HEADERS | END_STREAM, $id, $head));
+$h->raw(join('', splice(@bytes, 0, 20)));
+my $answered = waitfor(sub {
+    $h->raw(shift @bytes) if @bytes > 20;
+    $h->drain(0.05);
+    return $x->{has_head} || defined $h->{closed};
+}, 20);
+ok($answered && $x->{has_head}, 'a slow head: it is answered');
+is($x->{status}, 504, 'a slow head: with a 504');
+$h->raw(join('', @bytes));
+$h->drain(0.2);
+$x->grant(100_000);
+$h->wait(sub { $x->{closed} || $x->{ended} });
+ok(!grep({ /late/ } $b->notes), 'a slow head: nobody is asked any more');
+unlike($x->{body}, qr/fine/, 'a slow head: nor answers');
+$h->settings(INITIAL_WINDOW_SIZE => 65535);
+works($h, 'a slow head, then a good one');
+is(scalar($a->stop), 0, 'a slow head: it ends well');
+$h->close;
 
 $t->done(idle => 0);
