@@ -320,6 +320,19 @@ $h->send(RST_STREAM, 0, $closed->{id}, pack('N', 8));
 works('DATA for a stream that is over');
 is($h->{closed}, undef, 'on the same connection');
 
+# Padding is window that nobody takes: it comes back, too.
+
+my $padded = $h->request('POST', '/x', hold => 1);
+for (1 .. 10) {
+    my $granted = $padded->{granted};
+    $h->send(DATA, PADDED, $padded->{id}, "\xffz" . "\0" x 255) for 1 .. 140;
+    $h->wait(sub { $padded->{granted} > $granted || $padded->{closed} })
+        or last;
+}
+$h->send(DATA, END_STREAM, $padded->{id}, '');
+is($padded->response && $padded->{body}, 'fine ' . 'z' x 1400,
+   'padding comes back as window');
+
 # As are streams that go backwards.
 
 my $skipped = $h->{next_id};
