@@ -72,16 +72,12 @@ EOT
                         processes => sub { tree($origin) },
                         nginx => [ $origin ] };
 
-    my $near = hop($rig, $origin->port, $sink->port);
-    my $far = hop($rig, $near->port, $near->port);
+    $self->{sink} = $sink->address;
+    $self->{two} = $self->hops(name => 'two hops');
+    my ($near) = @{$self->{two}{nginx}};
 
     $self->{one} = { name => 'one hop', port => $near->port,
                      processes => sub { tree($near) }, nginx => [ $near ] };
-    $self->{two} = { name => 'two hops', port => $far->port,
-                     processes => sub { (tree($near), tree($far)) },
-                     nginx => [ $near, $far ] };
-
-    $self->{sink} = $sink->address;
     $self->{ours} = [ map { $self->ours(name => $_, transport => $_) }
                           qw(ptth poll) ];
 
@@ -89,11 +85,30 @@ EOT
 }
 
 
-sub hop {
-    my ($rig, $port, $sink) = @_;
+# Another chain, with the options name and workers.
 
-    return $rig->nginx(module => 0, log => 'warn',
-                       vars => { TO => $port, SINK => $sink },
+sub hops {
+    my ($self, %opt) = @_;
+
+    my $near = hop($self->{rig}, $self->{origin}{port}, $self->{sink},
+                   $opt{workers});
+    my $address = '127.0.0.1:' . $near->port;
+    my $far = hop($self->{rig}, $near->port, $address, $opt{workers});
+
+    return { name => $opt{name}, port => $far->port,
+             processes => sub { (tree($near), tree($far)) },
+             nginx => [ $near, $far ] };
+}
+
+
+sub hop {
+    my ($rig, $port, $sink, $workers) = @_;
+
+    $workers ||= 1;
+
+    return $rig->nginx(module => 0, log => 'warn', workers => $workers,
+                       vars => { TO => $port, SINK => $sink,
+                                 EACH => $workers > 1 ? ' reuseport' : '' },
                        http => COMMON . <<'EOT');
     upstream next {
         server 127.0.0.1:%%TO%%;
@@ -101,11 +116,11 @@ sub hop {
         keepalive_requests 100000000;
     }
     upstream sink {
-        server 127.0.0.1:%%SINK%%;
+        server %%SINK%%;
         keepalive 256;
     }
     server {
-        listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT%%%%EACH%%;
         proxy_http_version 1.1;
         proxy_set_header Connection "";
         location / {
