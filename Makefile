@@ -55,7 +55,7 @@ DEPS = gcc make pkg-config nginx nginx-dev libuv1-dev libcurl4-openssl-dev \
 DEPS_TEST = gdb groff-base
 DEPS_LINT = clang clang-tidy
 DEPS_VALGRIND = valgrind
-DEPS_BENCH = wrk
+DEPS_BENCH = wrk valgrind
 DEPS_TRIXIE = debootstrap util-linux
 
 PACKAGES = libuv libcurl libcjson libnghttp2 libssl libcrypto

@@ -110,7 +110,8 @@ sub wrk {
 
     croak "$system->{name}: wrk got no response" if $requests == 0;
 
-    return { rate => $requests / $us * 1e6, p50 => $p50, p99 => $p99,
+    return { requests => $requests,
+             rate => $requests / $us * 1e6, p50 => $p50, p99 => $p99,
              cpu => (cpu(@pids) - $before) / 1e3 / $requests,
              origin => (cpu(@origin) - $origin_before) / 1e3 / $requests,
              rss => rss(@pids), errors => $errors };

@@ -59,9 +59,9 @@ sub new {
 
     if ($self->{as} && $> == 0) {
         chown((getpwnam($self->{as}))[2, 3], $self->{dir});
-        $self->{setpriv} = [ 'setpriv', "--reuid=$self->{as}",
-                             '--regid=' . (getpwnam($self->{as}))[3],
-                             '--clear-groups' ];
+        $self->{under} = [ 'setpriv', "--reuid=$self->{as}",
+                           '--regid=' . (getpwnam($self->{as}))[3],
+                           '--clear-groups' ];
     }
 
     $self->{error_log} = "$self->{dir}/error.log";
@@ -107,7 +107,7 @@ sub render {
     if (!defined $conf) {
         my $dir = $self->{dir};
         my $load = $self->{module} ? 'load_module ' . module_path() . ';' : '';
-        my $user = $> == 0 && !$self->{setpriv}
+        my $user = $> == 0 && !$self->{as}
                    ? "user $p{user} " . getgrgid((getpwnam($p{user}))[3]) . ';'
                    : '';
         my $master = $p{single} ? 'master_process off;' : '';
@@ -178,7 +178,7 @@ sub write_conf {
 
 sub argv {
     my ($self, @more) = @_;
-    return (@{$self->{setpriv} || []}, $self->{binary}, '-p', "$self->{dir}/",
+    return (@{$self->{under} || []}, $self->{binary}, '-p', "$self->{dir}/",
             '-e', $self->{error_log}, '-c', $self->{file}, @more);
 }
 
@@ -405,7 +405,7 @@ sub test {
     $conf =~ s/\Q$self->{error_log}\E/$self->{dir}\/test.log/g;
     spew($file, $conf);
 
-    my $r = run_command([ @{$self->{setpriv} || []}, $self->{binary}, '-t',
+    my $r = run_command([ @{$self->{under} || []}, $self->{binary}, '-t',
                           '-p', "$self->{dir}/", '-e', "$self->{dir}/test.log",
                           '-c', $file ],
                         env => $self->env);
