@@ -193,7 +193,7 @@ for my $framing (qw(chunked length)) {
 for my $path ('/refuse', '/refuse-close', '/refuse-drain') {
     for my $framing (qw(length chunked)) {
         $c = $t->client;
-        my $size = 64 * 1024 * 1024;
+        my $size = 4 * 1024 * 1024 * 1024;
         my $body = random_body('x', $size);
 
         $c->request('POST', $path, $framing eq 'chunked' ? (chunked => 1)

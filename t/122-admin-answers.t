@@ -194,7 +194,7 @@ is("$r->{out}$r->{err}", "backend-0\n", 'somebody has seen enough');
 
 # Answers that are no good
 
-refused(1, 'closed|transfer', qw(backends list), at('cut'));
+refused(1, 'closed|transfer|missing', qw(backends list), at('cut'));
 refused(1, 'not the JSON', qw(backends list), at('short'));
 refused(1, 'not the JSON', qw(backends list), at('broken'));
 refused(1, "not the API's.*inverting_proxy_api", qw(backends list --json),

@@ -135,8 +135,8 @@ stop($a);
 
 $a = agent();
 $h = $p->dialled;
-$x = $h->request('GET', '/wait/1');
 $b->clear_notes;
+$x = $h->request('GET', '/wait/1');
 ok($b->wait_note(qr/waiting/), 'a request is in progress');
 $a->signal('TERM');
 ok(told_to_go($h), 'SIGTERM: GOAWAY');
@@ -158,8 +158,8 @@ is($a->wait_end(5), 0, 'exit status 0, though no PING was answered');
 # a second signal
 $a = agent();
 $h = $p->dialled;
-$h->request('GET', '/wait/20');
 $b->clear_notes;
+$h->request('GET', '/wait/20');
 ok($b->wait_note(qr/waiting/), 'a request is in progress');
 $a->signal('TERM');
 ok(told_to_go($h), 'a first signal');
@@ -169,8 +169,8 @@ is($a->wait_end(5), 0, 'a second: at once');
 # -graceful-shutdown-timeout
 $a = agent('-graceful-shutdown-timeout=500ms');
 $h = $p->dialled;
-$h->request('GET', '/wait/20');
 $b->clear_notes;
+$h->request('GET', '/wait/20');
 ok($b->wait_note(qr/waiting/), 'a request is in progress');
 $a->signal('TERM');
 is($a->wait_end(5), 0, 'not longer than -graceful-shutdown-timeout');
