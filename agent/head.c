@@ -300,6 +300,7 @@ static const char *framing(struct head *h)
 {
     struct span list, token;
     bool keep_alive = false;
+    int options = 0;
 
     for (size_t i = 0; i < h->nfields; i++) {
         const struct field *f = &h->fields[i];
@@ -307,6 +308,10 @@ static const char *framing(struct head *h)
         if (span_is(f->name, "Connection")) {
             list = f->value;
             while (span_next_token(&list, &token)) {
+                if (++options > HEAD_MAX_OPTIONS) {
+                    return "too many options in Connection";
+                }
+
                 if (span_is(token, "keep-alive")) {
                     keep_alive = true;
                 } else {

@@ -11,6 +11,9 @@
 #include "ngx_http_inverting_head.h"
 
 
+/* in all fields Connection of a message */
+#define NGX_HTTP_INVERTING_OPTIONS  64
+
 /* a word of which each byte is "b" */
 #define ngx_http_inverting_bytes(b)  ((uint64_t) (b) * 0x0101010101010101)
 
@@ -372,7 +375,8 @@ static ngx_int_t
 ngx_http_inverting_head_scan(ngx_http_request_t *r, ngx_array_t *connection,
     size_t *len, ngx_uint_t *trailers)
 {
-    ngx_str_t                 *value, token;
+    ngx_int_t                  rc;
+    ngx_str_t                  token;
     ngx_uint_t                 i;
     ngx_array_t                te;
     ngx_list_part_t           *part;
@@ -420,12 +424,17 @@ ngx_http_inverting_head_scan(ngx_http_request_t *r, ngx_array_t *connection,
                            sizeof("connection") - 1)
                == 0)
         {
-            value = ngx_array_push(connection);
-            if (value == NULL) {
-                return NGX_ERROR;
+            rc = ngx_http_inverting_add_options(connection, &h[i].value);
+
+            if (rc == NGX_DECLINED) {
+                ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                              "client sent too many options in "
+                              "\"Connection\"");
             }
 
-            *value = h[i].value;
+            if (rc != NGX_OK) {
+                return NGX_ERROR;
+            }
 
         } else if (h[i].key.len == 2
                    && ngx_strncmp(h[i].lowcase_key, "te", 2) == 0)
@@ -553,6 +562,35 @@ ngx_http_inverting_is_hop_by_hop(ngx_str_t *name)
     }
 
     return 0;
+}
+
+
+ngx_int_t
+ngx_http_inverting_add_options(ngx_array_t *values, ngx_str_t *value)
+{
+    u_char      *p, *last;
+    ngx_str_t   *added;
+    ngx_uint_t   i, n;
+
+    added = ngx_array_push(values);
+    if (added == NULL) {
+        return NGX_ERROR;
+    }
+
+    *added = *value;
+
+    added = values->elts;
+    n = values->nelts;
+
+    for (i = 0; i < values->nelts && n <= NGX_HTTP_INVERTING_OPTIONS; i++) {
+        last = added[i].data + added[i].len;
+
+        for (p = added[i].data; p < last; p++) {
+            n += (*p == ',');
+        }
+    }
+
+    return (n <= NGX_HTTP_INVERTING_OPTIONS) ? NGX_OK : NGX_DECLINED;
 }
 
 

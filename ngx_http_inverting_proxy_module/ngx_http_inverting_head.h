@@ -52,6 +52,14 @@ ngx_uint_t ngx_http_inverting_is_websocket(ngx_http_request_t *r);
 /* whether a field is the connection's own, by its name in any case */
 ngx_uint_t ngx_http_inverting_is_hop_by_hop(ngx_str_t *name);
 
+/*
+ * Adds a value of Connection to "values" (of ngx_str_t): NGX_DECLINED if these
+ * were too many options in all, for each field is looked for among them;
+ * NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_inverting_add_options(ngx_array_t *values,
+    ngx_str_t *value);
+
 /* whether one of the lists in "values" (of ngx_str_t) has the token */
 ngx_uint_t ngx_http_inverting_has_token(ngx_array_t *values,
     ngx_str_t *token);

@@ -236,7 +236,8 @@ ngx_http_inverting_response_steers(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx, ngx_table_elt_t *field)
 {
     off_t                 n;
-    ngx_str_t             name, *value;
+    ngx_int_t             rc;
+    ngx_str_t             name;
     ngx_http_upstream_t  *u;
 
     u = r->upstream;
@@ -281,14 +282,15 @@ ngx_http_inverting_response_steers(ngx_http_request_t *r,
             return NGX_ERROR;
         }
 
-        value = ngx_array_push(&ctx->named);
-        if (value == NULL) {
-            return NGX_ERROR;
+        rc = ngx_http_inverting_add_options(&ctx->named, &field->value);
+
+        if (rc == NGX_DECLINED) {
+            return ngx_http_inverting_response_bad(r, ctx,
+                                           "too many options in Connection",
+                                           NULL);
         }
 
-        *value = field->value;
-
-        return NGX_OK;
+        return rc;
     }
 
     if (u->upgrade && ngx_http_inverting_is(field, "upgrade")) {

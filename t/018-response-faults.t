@@ -83,6 +83,8 @@ for my $case (
     [ 'too large a head'      => $ok . 'X-A: ' . 'x' x 17000 . "\r\n$length" ],
     [ 'too many fields'       => $ok . "X-A: b\r\n" x 3000 . $length ],
     [ 'an endless head'       => $ok . "X-A: b\r\n" x 100000 ],
+    [ 'too many options'      => "${ok}Connection: " . 'x, ' x 64
+                                 . "close\r\n$length" ],
     [ 'two lengths'           => "${ok}Content-Length: 6\r\n$length" ],
     [ 'two lengths, swapped'  => "${ok}Content-Length: 4\r\n$length" ],
     [ 'a list of lengths'     => "${ok}Content-Length: 5, 5\r\n\r\nhello" ],

@@ -92,6 +92,8 @@ my %refused = (
     'NUL'                   => "Transfer-Encoding: chunked\0",
     'a bare CR'             => "X-A: b\rTransfer-Encoding: chunked",
     'two Hosts'             => 'Host: other',
+    'too many options'      => "Content-Length: 0\r\nConnection: "
+                               . 'x, ' x 64 . 'close',
 );
 
 for my $name (sort keys %refused) {

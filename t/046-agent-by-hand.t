@@ -260,6 +260,8 @@ for my $case ([ 'no HTTP', "hello\r\n\r\n" ],
               [ 'another coding', "HTTP/1.1 200 OK\r\n"
                 . "Transfer-Encoding: gzip\r\n\r\nx" ],
               [ 'half a head', "HTTP/1.1 200 OK\r\nX: y\r\n" ],
+              [ 'too many options', "HTTP/1.1 200 OK\r\nConnection: "
+                . 'x, ' x 64 . "close\r\nContent-Length: 0\r\n\r\n" ],
               [ 'half a status line', 'HTTP/1.1 2' ])
 {
     my ($what, $bytes) = @$case;
@@ -279,6 +281,7 @@ ok($t->wait_idle, 'nothing is left of them');
 
 $c = request();
 $p->fetch($id = $p->take);
+nap(0.2); # until its worker knows that all of the request was sent
 is($p->respond($id, '')->{status}, 400, 'an empty POST');
 $p->serve($p->response(200, [], 'again'));
 is($c->response->{body}, 'again', 'another agent is asked');

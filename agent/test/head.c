@@ -6,6 +6,9 @@
 #include "head.h"
 #include "tap.h"
 
+#define TIMES_8(s) s s s s s s s s
+#define OPTIONS_64 TIMES_8(TIMES_8("x,"))
+
 static struct head h;
 
 
@@ -86,6 +89,10 @@ static void responses(void)
     OK(response("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"
                 "Transfer-Encoding: chunked\r\n\r\n") != NULL,
        "both framings");
+    OK(response("HTTP/1.1 200 OK\r\nConnection: " OPTIONS_64 "\r\n\r\n")
+       == NULL, "many options");
+    OK(response("HTTP/1.1 200 OK\r\nConnection: " OPTIONS_64 "\r\n"
+                "Connection: close\r\n\r\n") != NULL, "too many options");
     OK(response("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
        != NULL, "another coding");
     OK(response("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
