@@ -349,30 +349,23 @@ ngx_http_inverting_chunks_alloc_locked(ngx_http_inverting_zone_t *zone,
     sh = zone->sh;
     slot = &zone->slots[zone->slot];
 
-    if (sh->nfree_chunks + slot->ncache < n) {
+    while (sh->nfree_chunks < n && slot->ncache) {
+        slot->ncache--;
+        ngx_http_inverting_chunk_free_locked(zone, slot->cache[slot->ncache]);
+    }
+
+    if (sh->nfree_chunks < n) {
         return NGX_HTTP_INVERTING_NONE;
     }
 
     first = NGX_HTTP_INVERTING_NONE;
 
     while (n--) {
+        chunk = sh->free_chunks;
+        sh->free_chunks = zone->chunk_next[chunk];
+        sh->nfree_chunks--;
 
-        /* those that were used last: they may be in the processor's cache */
-
-        if (slot->ncache) {
-            chunk = slot->cache[slot->ncache - 1];
-
-            zone->chunk_owner[chunk] = NGX_HTTP_INVERTING_IN_TX | tx;
-            slot->ncache--;
-
-        } else {
-            chunk = sh->free_chunks;
-            sh->free_chunks = zone->chunk_next[chunk];
-            sh->nfree_chunks--;
-
-            zone->chunk_owner[chunk] = NGX_HTTP_INVERTING_IN_TX | tx;
-        }
-
+        zone->chunk_owner[chunk] = NGX_HTTP_INVERTING_IN_TX | tx;
         zone->chunk_next[chunk] = first;
         first = chunk;
     }

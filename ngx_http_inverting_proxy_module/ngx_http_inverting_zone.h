@@ -356,9 +356,8 @@ void ngx_http_inverting_lock(ngx_http_inverting_zone_t *zone);
 void ngx_http_inverting_unlock(ngx_http_inverting_zone_t *zone);
 
 /*
- * Takes n chunks out of the worker's cache, or off the free list, for
- * transaction "tx" and links them into a chain; NGX_HTTP_INVERTING_NONE when
- * there are fewer.  The lock must be held.
+ * Takes n chunks off the free list for transaction "tx" and links them into a
+ * chain; NGX_HTTP_INVERTING_NONE when there are fewer.  The lock must be held.
  */
 uint32_t ngx_http_inverting_chunks_alloc_locked(
     ngx_http_inverting_zone_t *zone, ngx_uint_t n, ngx_uint_t tx);
