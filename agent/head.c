@@ -300,15 +300,18 @@ static const char *framing(struct head *h)
 {
     struct span list, token;
     bool keep_alive = false;
-    int options = 0;
+    size_t options = 0, named = 0;
 
     for (size_t i = 0; i < h->nfields; i++) {
         const struct field *f = &h->fields[i];
 
         if (span_is(f->name, "Connection")) {
             list = f->value;
+            named += list.n;
+
             while (span_next_token(&list, &token)) {
-                if (++options > HEAD_MAX_OPTIONS) {
+                if (++options > HEAD_MAX_OPTIONS
+                    || named > HEAD_MAX_OPTIONS_BYTES) {
                     return "too many options in Connection";
                 }
 

@@ -35,7 +35,10 @@ enum head_kind { HEAD_REQUEST, HEAD_RESPONSE };
 
 #define HEAD_MAX_BYTES (64 * 1024) /* start line and fields, of any peer */
 #define HEAD_MAX_FIELDS 1000
-#define HEAD_MAX_OPTIONS 64 /* in Connection: looked through for each field */
+
+/* In Connection: they are looked through for each field. */
+#define HEAD_MAX_OPTIONS 64
+#define HEAD_MAX_OPTIONS_BYTES 2048
 
 /* What points into the message is valid as long as the message's bytes. */
 struct head {

@@ -49,7 +49,7 @@ typedef struct {
     /* the response */
     ngx_http_status_t                status;
     off_t                            length;       /* -1: was not said */
-    ngx_array_t                      named;        /* in Connection: values */
+    ngx_array_t                      named;        /* in Connection */
     ngx_http_inverting_chunked_t     chunked;
 
     /* limit_rate, which upstream sets aside when it does not buffer */

@@ -619,7 +619,6 @@ ngx_http_inverting_h1_field(ngx_http_inverting_h1_t *h1, ngx_str_t *name,
     ngx_str_t *value, ngx_uint_t *chunked)
 {
     off_t        n;
-    ngx_array_t  values;
     ngx_str_t    close;
 
     if (name->len == sizeof("content-length") - 1
@@ -652,11 +651,9 @@ ngx_http_inverting_h1_field(ngx_http_inverting_h1_t *h1, ngx_str_t *name,
                && ngx_strncasecmp(name->data, (u_char *) "connection",
                                   name->len) == 0)
     {
-        values.elts = value;
-        values.nelts = 1;
         ngx_str_set(&close, "close");
 
-        h1->last |= ngx_http_inverting_has_token(&values, &close);
+        h1->last |= ngx_http_inverting_has_token(value, &close);
     }
 
     return NGX_OK;

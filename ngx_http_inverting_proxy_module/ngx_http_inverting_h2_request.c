@@ -13,7 +13,7 @@
 #include "ngx_http_inverting_head.h"
 
 
-/* requests that come between two whose fields are all put in the table */
+/* in every so many'th request the names of all fields get into the table */
 #define NGX_HTTP_INVERTING_H2_NAMES  64
 
 

@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
 static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
     ngx_array_t *fields, ngx_array_t *connection);
 static ngx_int_t ngx_http_inverting_head_check_args(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_inverting_next_token(u_char **pos, u_char *last,
+    ngx_str_t *token);
 static u_char *ngx_http_inverting_head_target(ngx_http_request_t *r,
     u_char *p);
 
@@ -129,7 +131,6 @@ ngx_http_inverting_is_websocket(ngx_http_request_t *r)
 {
     ngx_str_t         upgrade;
     ngx_uint_t        i, keys, named;
-    ngx_array_t       connection;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
@@ -173,10 +174,7 @@ ngx_http_inverting_is_websocket(ngx_http_request_t *r)
                           sizeof("connection") - 1)
                == 0)
         {
-            connection.elts = &h[i].value;
-            connection.nelts = 1;
-
-            named |= ngx_http_inverting_has_token(&connection, &upgrade);
+            named |= ngx_http_inverting_has_token(&h[i].value, &upgrade);
 
         } else if (h[i].key.len == sizeof("sec-websocket-key") - 1
                    && ngx_memcmp(h[i].lowcase_key, "sec-websocket-key",
@@ -378,7 +376,6 @@ ngx_http_inverting_head_scan(ngx_http_request_t *r, ngx_array_t *connection,
     ngx_int_t                  rc;
     ngx_str_t                  token;
     ngx_uint_t                 i;
-    ngx_array_t                te;
     ngx_list_part_t           *part;
     ngx_table_elt_t           *h;
     ngx_http_core_srv_conf_t  *cscf;
@@ -439,11 +436,8 @@ ngx_http_inverting_head_scan(ngx_http_request_t *r, ngx_array_t *connection,
         } else if (h[i].key.len == 2
                    && ngx_strncmp(h[i].lowcase_key, "te", 2) == 0)
         {
-            te.elts = &h[i].value;
-            te.nelts = 1;
-
             ngx_str_set(&token, "trailers");
-            *trailers |= ngx_http_inverting_has_token(&te, &token);
+            *trailers |= ngx_http_inverting_has_token(&h[i].value, &token);
         }
     }
 
@@ -486,8 +480,7 @@ ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h, ngx_array_t *fields,
         }
     }
 
-    return connection->nelts
-           && ngx_http_inverting_has_token(connection, &name);
+    return ngx_http_inverting_is_option(connection, &name);
 }
 
 
@@ -566,71 +559,108 @@ ngx_http_inverting_is_hop_by_hop(ngx_str_t *name)
 
 
 ngx_int_t
-ngx_http_inverting_add_options(ngx_array_t *values, ngx_str_t *value)
+ngx_http_inverting_add_options(ngx_array_t *options, ngx_str_t *value)
 {
-    u_char      *p, *last;
-    ngx_str_t   *added;
-    ngx_uint_t   i, n;
+    u_char     *p, *last;
+    ngx_str_t   option, *added;
 
-    added = ngx_array_push(values);
-    if (added == NULL) {
-        return NGX_ERROR;
-    }
+    p = value->data;
+    last = p + value->len;
 
-    *added = *value;
+    while (ngx_http_inverting_next_token(&p, last, &option)) {
 
-    added = values->elts;
-    n = values->nelts;
-
-    for (i = 0; i < values->nelts && n <= NGX_HTTP_INVERTING_OPTIONS; i++) {
-        last = added[i].data + added[i].len;
-
-        for (p = added[i].data; p < last; p++) {
-            n += (*p == ',');
+        if (options->nelts == NGX_HTTP_INVERTING_OPTIONS) {
+            return NGX_DECLINED;
         }
+
+        added = ngx_array_push(options);
+        if (added == NULL) {
+            return NGX_ERROR;
+        }
+
+        *added = option;
     }
 
-    return (n <= NGX_HTTP_INVERTING_OPTIONS) ? NGX_OK : NGX_DECLINED;
+    return NGX_OK;
 }
 
 
 ngx_uint_t
-ngx_http_inverting_has_token(ngx_array_t *values, ngx_str_t *token)
+ngx_http_inverting_is_option(ngx_array_t *options, ngx_str_t *name)
 {
-    u_char      *p, *last, *start, *end;
-    ngx_str_t   *value;
+    ngx_str_t   *option;
     ngx_uint_t   i;
 
-    value = values->elts;
+    option = options->elts;
 
-    for (i = 0; i < values->nelts; i++) {
-        p = value[i].data;
-        last = p + value[i].len;
-
-        while (p < last) {
-            start = p;
-
-            while (p < last && *p != ',') {
-                p++;
-            }
-
-            end = p++;
-
-            while (start < end && (*start == ' ' || *start == '\t')) {
-                start++;
-            }
-
-            while (end > start && (end[-1] == ' ' || end[-1] == '\t')) {
-                end--;
-            }
-
-            if ((size_t) (end - start) == token->len
-                && ngx_strncasecmp(start, token->data, token->len) == 0)
-            {
-                return 1;
-            }
+    for (i = 0; i < options->nelts; i++) {
+        if (option[i].len == name->len
+            && ngx_strncasecmp(option[i].data, name->data, name->len) == 0)
+        {
+            return 1;
         }
     }
+
+    return 0;
+}
+
+
+ngx_uint_t
+ngx_http_inverting_has_token(ngx_str_t *list, ngx_str_t *token)
+{
+    u_char     *p, *last;
+    ngx_str_t   s;
+
+    p = list->data;
+    last = p + list->len;
+
+    while (ngx_http_inverting_next_token(&p, last, &s)) {
+        if (s.len == token->len
+            && ngx_strncasecmp(s.data, token->data, token->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* of a list, without the white space around it, from "*pos" on; 0: none */
+
+static ngx_uint_t
+ngx_http_inverting_next_token(u_char **pos, u_char *last, ngx_str_t *token)
+{
+    u_char  *p, *start, *end;
+
+    p = *pos;
+
+    while (p < last) {
+        start = p;
+
+        while (p < last && *p != ',') {
+            p++;
+        }
+
+        end = p++;
+
+        while (start < end && (*start == ' ' || *start == '\t')) {
+            start++;
+        }
+
+        while (end > start && (end[-1] == ' ' || end[-1] == '\t')) {
+            end--;
+        }
+
+        if (start < end) {
+            token->data = start;
+            token->len = end - start;
+            *pos = p;
+            return 1;
+        }
+    }
+
+    *pos = last;
 
     return 0;
 }

@@ -53,16 +53,19 @@ ngx_uint_t ngx_http_inverting_is_websocket(ngx_http_request_t *r);
 ngx_uint_t ngx_http_inverting_is_hop_by_hop(ngx_str_t *name);
 
 /*
- * Adds a value of Connection to "values" (of ngx_str_t): NGX_DECLINED if these
- * were too many options in all, for each field is looked for among them;
- * NGX_ERROR: no memory.
+ * Adds what a value of Connection names to "options" (of ngx_str_t), each by
+ * itself: every field of the message is looked for among them.  NGX_DECLINED:
+ * too many in all; NGX_ERROR: no memory.
  */
-ngx_int_t ngx_http_inverting_add_options(ngx_array_t *values,
+ngx_int_t ngx_http_inverting_add_options(ngx_array_t *options,
     ngx_str_t *value);
 
-/* whether one of the lists in "values" (of ngx_str_t) has the token */
-ngx_uint_t ngx_http_inverting_has_token(ngx_array_t *values,
-    ngx_str_t *token);
+/* whether the field is one of them */
+ngx_uint_t ngx_http_inverting_is_option(ngx_array_t *options,
+    ngx_str_t *name);
+
+/* whether the list has the token, in any case */
+ngx_uint_t ngx_http_inverting_has_token(ngx_str_t *list, ngx_str_t *token);
 
 /* field-name; field-value: no control character but the tabulator */
 ngx_uint_t ngx_http_inverting_is_token(ngx_str_t *s);

@@ -109,7 +109,7 @@ ngx_http_inverting_ptth_t *ngx_http_inverting_ptth_create(
 /* the 101 was sent: the connection is not nginx's to read from any more */
 void ngx_http_inverting_ptth_start(ngx_http_inverting_ptth_t *ptth);
 
-/* there is something to write: once in this turn of the loop, at its end */
+/* there is something to write: behind what has been posted in this turn */
 void ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth);
 
 /*

@@ -136,14 +136,11 @@ ngx_http_inverting_ptth_has_token(ngx_http_request_t *r, const char *name,
 {
     ngx_str_t         value;
     ngx_uint_t        i;
-    ngx_array_t       values;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
     value.len = ngx_strlen(token);
     value.data = (u_char *) token;
-
-    values.nelts = 1;
 
     part = &r->headers_in.headers.part;
     h = part->elts;
@@ -160,11 +157,9 @@ ngx_http_inverting_ptth_has_token(ngx_http_request_t *r, const char *name,
             i = 0;
         }
 
-        values.elts = &h[i].value;
-
         if (h[i].key.len == ngx_strlen(name)
             && ngx_memcmp(h[i].lowcase_key, name, h[i].key.len) == 0
-            && ngx_http_inverting_has_token(&values, &value))
+            && ngx_http_inverting_has_token(&h[i].value, &value))
         {
             return 1;
         }
@@ -198,7 +193,7 @@ ngx_http_inverting_ptth_alpn(ngx_http_request_t *r)
 }
 
 
-/* the 101; then the connection is not HTTP/1.1 any more */
+/* the 101; then the directions are turned around */
 
 static ngx_int_t
 ngx_http_inverting_ptth_accept(ngx_http_request_t *r,

@@ -93,6 +93,12 @@ static void responses(void)
        == NULL, "many options");
     OK(response("HTTP/1.1 200 OK\r\nConnection: " OPTIONS_64 "\r\n"
                 "Connection: close\r\n\r\n") != NULL, "too many options");
+    OK(response("HTTP/1.1 200 OK\r\nConnection: "
+                TIMES_8(TIMES_8(TIMES_8("long"))) "\r\n\r\n") == NULL,
+       "a long one");
+    OK(response("HTTP/1.1 200 OK\r\nConnection: x"
+                TIMES_8(TIMES_8(TIMES_8("long"))) "\r\n\r\n") != NULL,
+       "too long a one");
     OK(response("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
        != NULL, "another coding");
     OK(response("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
