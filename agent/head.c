@@ -310,10 +310,7 @@ static const char *framing(struct head *h)
             named += list.n;
 
             while (span_next_token(&list, &token)) {
-                if (++options > HEAD_MAX_OPTIONS
-                    || named > HEAD_MAX_OPTIONS_BYTES) {
-                    return "too many options in Connection";
-                }
+                options++;
 
                 if (span_is(token, "keep-alive")) {
                     keep_alive = true;
@@ -321,6 +318,10 @@ static const char *framing(struct head *h)
                     h->named = true;
                     h->close |= span_is(token, "close");
                 }
+            }
+
+            if (options > HEAD_MAX_OPTIONS || named > HEAD_MAX_OPTIONS_BYTES) {
+                return "too many options in Connection";
             }
 
         } else if (span_is(f->name, "Content-Length")) {

@@ -99,6 +99,9 @@ static void responses(void)
     OK(response("HTTP/1.1 200 OK\r\nConnection: x"
                 TIMES_8(TIMES_8(TIMES_8("long"))) "\r\n\r\n") != NULL,
        "too long a one");
+    OK(response("HTTP/1.1 200 OK\r\nConnection: x\r\nConnection: "
+                TIMES_8(TIMES_8(TIMES_8(",,,,"))) "\r\n\r\n") != NULL,
+       "too many that are empty");
     OK(response("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
        != NULL, "another coding");
     OK(response("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
