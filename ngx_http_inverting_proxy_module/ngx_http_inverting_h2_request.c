@@ -43,7 +43,6 @@ static ngx_int_t ngx_http_inverting_h2_push(ngx_str_t *name, ngx_str_t *value,
     uint8_t flags);
 static void ngx_http_inverting_h2_set(ngx_uint_t i, ngx_str_t *name,
     ngx_str_t *value, uint8_t flags);
-static ngx_int_t ngx_http_inverting_h2_room(size_t size);
 static void ngx_http_inverting_h2_accept(ngx_http_inverting_h2_stream_t *st,
     ngx_str_t *key);
 static ssize_t ngx_http_inverting_h2_read(nghttp2_session *session,
@@ -73,9 +72,6 @@ static ngx_str_t  ngx_http_inverting_h2_start_time =
 
 /* the library copies what it is given: one place for all requests will do */
 
-static u_char      *ngx_http_inverting_h2_text;
-static size_t       ngx_http_inverting_h2_text_size;
-
 static nghttp2_nv  *ngx_http_inverting_h2_nv;
 static size_t       ngx_http_inverting_h2_nv_size;
 static size_t       ngx_http_inverting_h2_nv_n;
@@ -86,6 +82,7 @@ static u_char       ngx_http_inverting_h2_coded[16384];
 ngx_int_t
 ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
 {
+    u_char                        *text;
     uint8_t                        flags;
     ngx_str_t                      id, start;
     nghttp2_data_provider          provider;
@@ -103,13 +100,14 @@ ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
 
     ngx_memzero(&head, sizeof(ngx_http_inverting_h2_head_t));
 
-    if (ngx_http_inverting_h2_room(t->user_len + t->head_len) != NGX_OK) {
+    text = ngx_http_inverting_head_room(t->user_len + t->head_len);
+    if (text == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_http_inverting_head_copy(&st->answerer, ngx_http_inverting_h2_text);
+    ngx_http_inverting_head_copy(&st->answerer, text);
 
-    head.user.data = ngx_http_inverting_h2_text;
+    head.user.data = text;
     head.user.len = t->user_len;
 
     id.data = t->id;
@@ -196,7 +194,7 @@ ngx_http_inverting_h2_parse(ngx_http_inverting_h2_stream_t *st,
 
     t = st->answerer.tx;
 
-    p = ngx_http_inverting_h2_text + t->user_len;
+    p = head->user.data + t->user_len;
     last = p + t->head_len;
 
     /* GET /target HTTP/1.1 */
@@ -330,33 +328,6 @@ ngx_http_inverting_h2_set(ngx_uint_t i, ngx_str_t *name, ngx_str_t *value,
     nv->value = value->data;
     nv->valuelen = value->len;
     nv->flags = flags;
-}
-
-
-static ngx_int_t
-ngx_http_inverting_h2_room(size_t size)
-{
-    void  *p;
-
-    if (size <= ngx_http_inverting_h2_text_size) {
-        return NGX_OK;
-    }
-
-    size = ngx_align(size, 16384);
-
-    p = ngx_alloc(size, ngx_cycle->log);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_inverting_h2_text) {
-        ngx_free(ngx_http_inverting_h2_text);
-    }
-
-    ngx_http_inverting_h2_text = p;
-    ngx_http_inverting_h2_text_size = size;
-
-    return NGX_OK;
 }
 
 

@@ -18,7 +18,6 @@
 #define ngx_http_inverting_bytes(b)  ((uint64_t) (b) * 0x0101010101010101)
 
 
-static u_char *ngx_http_inverting_head_room(size_t len);
 static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
     ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
 static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
@@ -75,7 +74,7 @@ static ngx_str_t  ngx_http_inverting_rewritten[] = {
 };
 
 
-/* one place for all requests */
+/* of this worker */
 
 static u_char  *ngx_http_inverting_head;
 static size_t   ngx_http_inverting_head_size;
@@ -347,20 +346,26 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
 }
 
 
-static u_char *
-ngx_http_inverting_head_room(size_t len)
+u_char *
+ngx_http_inverting_head_room(size_t size)
 {
-    u_char  *p;
+    void  *p;
 
-    if (len > ngx_http_inverting_head_size) {
+    if (size > ngx_http_inverting_head_size) {
 
-        p = realloc(ngx_http_inverting_head, ngx_align(len, 4096));
+        size = ngx_align(size, 16384);
+
+        p = ngx_alloc(size, ngx_cycle->log);
         if (p == NULL) {
             return NULL;
         }
 
+        if (ngx_http_inverting_head) {
+            ngx_free(ngx_http_inverting_head);
+        }
+
         ngx_http_inverting_head = p;
-        ngx_http_inverting_head_size = ngx_align(len, 4096);
+        ngx_http_inverting_head_size = size;
     }
 
     return ngx_http_inverting_head;

@@ -35,8 +35,15 @@ void ngx_http_inverting_request_body(ngx_http_request_t *r,
     ngx_http_inverting_body_t *body);
 
 /*
+ * One place in the worker for the text of a request's head, while something
+ * else is made of it: it is the next caller's afterwards.  NULL: no memory,
+ * which was logged.
+ */
+u_char *ngx_http_inverting_head_room(size_t size);
+
+/*
  * The head of the request as the backend is to see it, with the empty line at
- * its end; it is there until the next one is made.  "fields" are
+ * its end, in ngx_http_inverting_head_room().  "fields" are
  * ngx_http_inverting_field_t, those of the defaults included.  NGX_OK,
  * NGX_HTTP_BAD_REQUEST with a message in the log, or NGX_ERROR.
  */

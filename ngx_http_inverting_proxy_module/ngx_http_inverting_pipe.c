@@ -425,8 +425,8 @@ ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end, u_char *buf,
     {
         ngx_http_inverting_notify_room(zone, end->tx,
                                        end->role == NGX_HTTP_INVERTING_CLIENT
-                                     ? NGX_HTTP_INVERTING_ANSWERER
-                                     : NGX_HTTP_INVERTING_CLIENT);
+                                       ? NGX_HTTP_INVERTING_ANSWERER
+                                       : NGX_HTTP_INVERTING_CLIENT);
     }
 
     end->moved += p - buf;
