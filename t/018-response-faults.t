@@ -127,6 +127,8 @@ for my $case (
     [ 'NUL in a value'        => "${ok}X-A: a\0b\r\n$length" ],
     [ 'NUL in a name'         => "${ok}X-\0A: b\r\n$length" ],
     [ 'a control character'   => "${ok}X-A: a\x07b\r\n$length" ],
+    [ 'a late one'            => "${ok}X-A: aaaaaaaaa\tbbbbbbbbb\x07c\r\n"
+                                 . $length ],
     [ 'escape'                => "${ok}X-A: \x1b[31m\r\n$length" ],
     [ 'DEL'                   => "${ok}X-A: a\x7f\r\n$length" ],
     [ 'a bare CR'             => "${ok}X-A: a\rX-B: b\r\n$length" ],

@@ -91,6 +91,8 @@ my %refused = (
     'a space at the start'  => " Transfer-Encoding: chunked",
     'NUL'                   => "Transfer-Encoding: chunked\0",
     'a bare CR'             => "X-A: b\rTransfer-Encoding: chunked",
+    'a late DEL'            => "Content-Length: 0\r\n"
+                               . "X-A: aaaaaaaaa\tbbbbbbbbb\x7f",
     'two Hosts'             => 'Host: other',
     'too many options'      => "Content-Length: 0\r\nConnection: "
                                . 'x, ' x 64 . 'close',
