@@ -13,10 +13,8 @@ use strict;
 use warnings;
 
 use Carp qw(croak);
-use Exporter qw(import);
 
-use InvertingProxy::Test::Agent;
-use InvertingProxy::Test::Util qw(run_command waitfor);
+use InvertingProxy::Test::Util qw(run_command);
 use Measure qw(wrk);
 use Systems;
 
@@ -26,55 +24,23 @@ use constant FUNCTIONS => 8;
 sub measure {
     my ($class, $rig, $seconds, $zone) = @_;
 
-    # In one process: callgrind counts what is started, not what is forked.
     local $ENV{INVERTING_PROXY_SLOW} = 10;
 
-    my $origin = $rig->nginx(module => 0, log => 'warn',
-                             http => Systems::COMMON . <<'EOT');
-    default_type text/plain;
-    server {
-        listen 127.0.0.1:%%PORT%%;
-        location / {
-            return 200 "A small response, of about the size of an API's.\n";
-        }
-    }
-EOT
-
+    my $origin = Systems::origin_for($rig);
     my %file = map { $_ => "$rig->{dir}/callgrind.$_" } qw(nginx agent);
-    my $nginx = $rig->nginx(single => 1, log => 'warn', api => '/api/',
-                            under => [ callgrind($file{nginx}),
-                                       "--log-file=$file{nginx}.log" ],
-                            vars => { ZONE => $zone },
-                            http => Systems::COMMON . <<'EOT');
-    inverting_proxy_zone zone=main:%%ZONE%%;
-    inverting_proxy_backend main origin end_user=allUsers prefix=/
-                            backend_user=bench;
-    server {
-        listen 127.0.0.1:%%PORT%%;
-        location / { inverting_proxy_pass main; }
-        location /agent/ {
-            inverting_proxy_agent main;
-            inverting_proxy_agent_user bench;
-        }
-        location /api/ { inverting_proxy_api main; }
-    }
-EOT
 
     local $ENV{INVERTING_PROXY_VALGRIND} = join(' ', callgrind($file{agent}));
 
-    my $agent = InvertingProxy::Test::Agent->new(
-        dir => $rig->{dir}, reports => $rig->{reports}, name => 'agent-profile',
-        backend => 'origin', host => '127.0.0.1:' . $origin->port,
-        proxy => 'http://127.0.0.1:' . $nginx->port . '/',
-        transport => 'ptth');
+    # In one process: callgrind counts in the one that was started.
+    my $system = Systems::ours_for(
+        $rig, [ [ 'origin', '127.0.0.1:' . $origin->port, '/' ] ],
+        name => 'profile', transport => 'ptth', zone => $zone,
+        nginx => { single => 1,
+                   under => [ callgrind($file{nginx}),
+                              "--log-file=$file{nginx}.log" ] });
 
-    push @{$rig->{agents}}, $agent;
-
-    waitfor(sub { $rig->status($nginx)->agents('origin') }, 30)
-        or croak 'the agent does not come up under callgrind';
-
-    my $system = { name => 'profile', port => $nginx->port,
-                   processes => sub { ($nginx->pid, $agent->pid) } };
+    my ($nginx) = @{$system->{nginx}};
+    my ($agent) = @{$system->{agents}};
     my @pids = ($nginx->pid, $agent->pid);
 
     # Not the first requests, for which everything is made.

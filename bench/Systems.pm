@@ -15,7 +15,8 @@ package Systems;
 #                                       for other backends.  Also: connections (of
 #                                       a worker), args (of the agents), relay:
 #                                       code that gets nginx's port and returns
-#                                       the one that the agents dial
+#                                       the one that the agents dial; nginx:
+#                                       options of the harness's
 #
 # A system is { name, port, processes => sub { pids }, nginx => [ ... ], ours,
 # agents }.
@@ -42,18 +43,7 @@ sub start {
 
     my $self = bless { rig => $rig, zone => $opt{zone} }, $class;
 
-    my $origin = $rig->nginx(module => 0, log => 'warn', http => COMMON . <<'EOT');
-    sendfile on;
-    tcp_nopush on;
-    default_type text/plain;
-    server {
-        listen 127.0.0.1:%%PORT%%;
-        location / {
-            return 200 "A small response, of about the size of an API's.\n";
-        }
-        location ~ \.bin$ { root %%DIR%%; }
-    }
-EOT
+    my $origin = origin_for($rig);
 
     write_file("$origin->{dir}/$_", $opt{files}{$_}) for keys %{$opt{files}};
 
@@ -82,6 +72,24 @@ EOT
                           qw(ptth poll) ];
 
     return $self;
+}
+
+
+sub origin_for {
+    my ($rig) = @_;
+
+    return $rig->nginx(module => 0, log => 'warn', http => COMMON . <<'EOT');
+    sendfile on;
+    tcp_nopush on;
+    default_type text/plain;
+    server {
+        listen 127.0.0.1:%%PORT%%;
+        location / {
+            return 200 "A small response, of about the size of an API's.\n";
+        }
+        location ~ \.bin$ { root %%DIR%%; }
+    }
+EOT
 }
 
 
@@ -173,6 +181,7 @@ sub ours_for {
 
     my $nginx = $rig->nginx(log => 'warn', api => '/api/', workers => $workers,
                             connections => $opt{connections} || 1024,
+                            %{$opt{nginx} || {}},
                             vars => { ZONE => $opt{zone}, TOKEN => $token,
                                       RECORDS => $records,
                                       EACH => $workers > 1 ? ' reuseport' : '' },
