@@ -5,6 +5,10 @@
 #include "log.h"
 #include "memory.h"
 
+/* So many sockets' events at most between two runs of the tasks: what they
+ * put off to then is work for the peers meanwhile. */
+#define EVENTS_PER_RUN 24
+
 /* Tasks queue tasks; so many a turn, then the sockets have their turn. */
 #define TASKS_PER_TURN 10000
 
@@ -68,6 +72,7 @@ static void arm(struct watch *w)
 static void on_watch(uv_poll_t *poll, int status, int events)
 {
     struct watch *w = poll->data;
+    struct loop *loop = w->loop; /* w may be gone after its callback */
 
     if (status < 0) {
         /* libuv has stopped it */
@@ -76,8 +81,8 @@ static void on_watch(uv_poll_t *poll, int status, int events)
 
         if (!w->changed && w->want != 0) {
             w->changed = true;
-            w->next = w->loop->changed;
-            w->loop->changed = w;
+            w->next = loop->changed;
+            loop->changed = w;
         }
 
     } else if ((events & ~w->want) != 0) {
@@ -86,8 +91,15 @@ static void on_watch(uv_poll_t *poll, int status, int events)
 
     events &= w->want;
 
-    if (events != 0) {
-        w->cb(w->arg, events);
+    if (events == 0) {
+        return;
+    }
+
+    w->cb(w->arg, events);
+
+    if (++loop->events == EVENTS_PER_RUN) {
+        loop->events = 0;
+        loop_run_tasks(loop);
     }
 }
 
@@ -97,6 +109,7 @@ static void on_prepare(uv_prepare_t *prepare)
     struct loop *loop = prepare->data;
 
     loop->turn++;
+    loop->events = 0;
     loop_run_tasks(loop);
 
     while (loop->changed != NULL) {

@@ -192,7 +192,7 @@ ngx_http_inverting_offer(ngx_http_inverting_end_t *end,
     size_t                      n, size, room;
     u_char                     *p, *dst;
     uint32_t                    chunk;
-    ngx_uint_t                  i;
+    ngx_uint_t                  i, receiver;
     ngx_http_inverting_tx_t    *t;
     ngx_http_inverting_zone_t  *zone;
 
@@ -230,7 +230,13 @@ ngx_http_inverting_offer(ngx_http_inverting_end_t *end,
         ngx_http_inverting_place_locked(zone, t, 0);
     }
 
+    receiver = t->receiver;
+
     ngx_http_inverting_unlock(zone);
+
+    if (receiver != NGX_HTTP_INVERTING_NONE) {
+        ngx_http_inverting_given(zone, receiver);
+    }
 }
 
 

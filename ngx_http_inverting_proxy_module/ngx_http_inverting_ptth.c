@@ -15,6 +15,9 @@
 /* buffers in a row: other connections of this worker want their turn */
 #define NGX_HTTP_INVERTING_PTTH_TURNS  8
 
+/* requests sent together: the agent starts while others are still read */
+#define NGX_HTTP_INVERTING_PTTH_BATCH  24
+
 /* free output buffers that a worker keeps */
 #define NGX_HTTP_INVERTING_PTTH_KEEP   16
 
@@ -70,6 +73,7 @@ ngx_http_inverting_ptth_create(ngx_http_request_t *r,
 
     ctx->end.handler = ngx_http_inverting_ptth_end_handler;
     ctx->end.data = ptth;
+    ctx->end.batch = NGX_HTTP_INVERTING_PTTH_BATCH;
     ctx->end.process = ngx_murmur_hash2(ctx->process.data, ctx->process.len);
 
     return ptth;
@@ -142,9 +146,19 @@ ngx_http_inverting_ptth_end_handler(ngx_http_inverting_end_t *end)
 {
     ngx_http_inverting_ptth_t *ptth = end->data;
 
+    ngx_uint_t  full;
+
+    full = (end->given == end->batch);
+    end->given = 0;
+
     ngx_http_set_log_request(ptth->request->connection->log, ptth->request);
 
     ptth->proto->receive(ptth);
+
+    if (full && ptth->flush.posted) {
+        ngx_delete_posted_event(&ptth->flush);
+        ngx_http_inverting_ptth_write(ptth);
+    }
 
     (void) ngx_http_inverting_ptth_check(ptth);
 }

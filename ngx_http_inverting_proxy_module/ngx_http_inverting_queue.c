@@ -83,6 +83,26 @@ ngx_http_inverting_place_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
+void
+ngx_http_inverting_given(ngx_http_inverting_zone_t *zone, ngx_uint_t receiver)
+{
+    ngx_http_inverting_end_t  *end;
+
+    if (zone->receivers[receiver].slot != zone->slot) {
+        return;
+    }
+
+    end = zone->pollers[receiver];
+
+    if (end == NULL || !end->event.posted || ++end->given != end->batch) {
+        return;
+    }
+
+    ngx_delete_posted_event(&end->event);
+    end->event.handler(&end->event);
+}
+
+
 /* the least loaded of this worker's own, else the least loaded */
 
 static ngx_http_inverting_receiver_t *

@@ -14,7 +14,8 @@
 /*
  * What the exchange's own files share: ..._exchange.c has transactions and
  * their ends, ..._queue.c who gets them and their IDs, ..._recovery.c what is
- * done after a worker's death.  All but the first want the zone's lock held.
+ * done after a worker's death.  What ends in "_locked" wants the zone's lock
+ * held.
  */
 
 
@@ -57,6 +58,14 @@ ngx_uint_t ngx_http_inverting_harmless_locked(ngx_http_inverting_tx_t *t);
  */
 void ngx_http_inverting_place_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t front);
+
+/*
+ * A client of this worker has given something to this receiver: if it is of
+ * this worker, too, and its batch is full, it takes it now.  The lock must not
+ * be held; the receiver and its connection may be gone afterwards.
+ */
+void ngx_http_inverting_given(ngx_http_inverting_zone_t *zone,
+    ngx_uint_t receiver);
 
 /* into the queue of its backend */
 void ngx_http_inverting_enqueue_locked(ngx_http_inverting_zone_t *zone,

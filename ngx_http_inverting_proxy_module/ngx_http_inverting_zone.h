@@ -322,10 +322,12 @@ struct ngx_http_inverting_zone_s {
 
 
 /*
- * One party's hold on a transaction, or a waiting poll's on its receiver;
+ * One party's hold on a transaction, or a receiver's on what is given to it;
  * lives in the party's own memory.  "handler" is called from the event loop,
  * never from inside a call of the party's, when something may have moved: data
- * or room in a pipe, a change of state.  It may be called for nothing.
+ * or room in a pipe, a change of state.  It may be called for nothing.  That
+ * of a receiver with a "batch" may also be called when a client of its worker
+ * has offered a transaction.
  */
 
 struct ngx_http_inverting_end_s {
@@ -338,6 +340,10 @@ struct ngx_http_inverting_end_s {
     uint32_t                         process;    /* a connection's: whose it
                                                     is, or 0 */
     size_t                           moved;      /* bytes, in this turn */
+    ngx_uint_t                       given;      /* to its receiver, in this
+                                                    turn */
+    ngx_uint_t                       batch;      /* so many are enough; 0: no
+                                                    number is */
     ngx_event_t                      event;
 };
 
