@@ -223,12 +223,6 @@ const char *h2request_end(struct h2request *r)
 
     put_host(r);
 
-    for (size_t i = 0; i < h->nfields; i++) {
-        if (!span_is_field_value(h->fields[i].value)) {
-            return "a control character in a field";
-        }
-    }
-
     return NULL;
 }
 

@@ -44,8 +44,9 @@ my $b = $t->backend(sub {
             none => '',
             head => "HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n",
             no => "HTTP/1.1 204 No\r\n\r\n",
+            # A POST follows: it could not be sent again if it met the end.
             same => "HTTP/1.1 304 Same\r\nETag: \"x\"\r\n"
-                    . "Content-Length: 100\r\n\r\n",
+                    . "Connection: close\r\nContent-Length: 100\r\n\r\n",
             fields => "HTTP/1.1 200 OK\r\nX-Same: 1\r\nSet-Cookie: a=b\r\n"
                       . "X-Same: 2\r\nSet-Cookie: c=d\r\nX-Empty:\r\n"
                       . "X-High: \xe4\r\nServer: s/1\r\n"
@@ -327,6 +328,11 @@ for my $case (
     [ 'a space in a method'=> [ ':method' => 'GET /bad', @head[2 .. 7] ] ],
     [ 'CR LF in a host'    => [ @head[0 .. 5],
                                 ':authority' => "h\r\nx-bad: 1" ] ],
+    [ 'a foreign one'      => [ @head[0, 1], ':scheme' => 'ftp', @head[4, 5],
+                                ':authority' => "h\r\nx-bad: 1" ] ],
+    [ 'DEL in a value'     => [ @head, 'x' => "y\x7f" ] ],
+    [ 'DEL, foreign scheme'=> [ @head[0, 1], ':scheme' => 'ftp', @head[4 .. 7],
+                                'x' => "y\x7f" ] ],
     [ 'two lengths'        => [ @head, 'content-length' => 0,
                                 'content-length' => 1 ] ],
     [ 'a bad length'       => [ @head, 'content-length' => '-1' ] ],
