@@ -439,11 +439,6 @@ ngx_http_inverting_client_create(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
 
-    if (!ctx->body.present) {
-        r->upstream->request_bufs = NULL;
-        return NGX_OK;
-    }
-
     b = ngx_calloc_buf(r->pool);
     cl = ngx_alloc_chain_link(r->pool);
 
@@ -462,7 +457,7 @@ ngx_http_inverting_client_create(ngx_http_request_t *r)
 
     ctx->body_left = ctx->body.length;
 
-    if (r->request_body_no_buffering) {
+    if (r->request_body_no_buffering || !ctx->body.present) {
         return NGX_OK;
     }
 

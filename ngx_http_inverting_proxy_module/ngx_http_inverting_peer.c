@@ -192,12 +192,6 @@ ngx_http_inverting_peer_wake(ngx_http_inverting_end_t *end)
         ctx->vars.queue_time = end->tx->assigned - end->tx->opened;
         ctx->vars.queue_time = ngx_max(ctx->vars.queue_time, 0);
 
-        /* the exchange has sent what has no body: no socket is to be tested */
-
-        if (!ctx->body.present) {
-            ctx->request->upstream->request_sent = 1;
-        }
-
         if (ngx_http_inverting_taken(end)) {
             c->sent = ctx->head_len;
         }
