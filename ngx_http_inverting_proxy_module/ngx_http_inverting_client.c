@@ -96,6 +96,17 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    if (ctx->body.discarded) {
+
+        /* nginx would take what follows a chunked one for another body */
+
+        r->request_body_no_buffering = 0;
+        r->main->count++;
+        ngx_http_upstream_init(r);
+
+        return NGX_DONE;
+    }
+
     r->request_body_no_buffering = 1;
 
     rc = ngx_http_read_client_request_body(r, ngx_http_upstream_init);

@@ -18,6 +18,7 @@
 #define ngx_http_inverting_bytes(b)  ((uint64_t) (b) * 0x0101010101010101)
 
 
+static ngx_uint_t ngx_http_inverting_is_discarded(ngx_http_request_t *r);
 static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
     ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
 static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
@@ -88,6 +89,12 @@ ngx_http_inverting_request_body(ngx_http_request_t *r,
 
     body->length = 0;
     body->present = 0;
+    body->discarded = 0;
+
+    if (ngx_http_inverting_is_discarded(r)) {
+        body->discarded = 1;
+        return;
+    }
 
     if (r != r->main && r->main->request_body_no_buffering) {
 
@@ -122,6 +129,31 @@ ngx_http_inverting_request_body(ngx_http_request_t *r,
         body->length = r->headers_in.content_length_n;
         body->present = 1;
     }
+}
+
+
+/*
+ * Whoever had the request before, and has failed: error_page after a 413, or
+ * after a module that discards the body of any request, as memcached does.
+ */
+
+static ngx_uint_t
+ngx_http_inverting_is_discarded(ngx_http_request_t *r)
+{
+    if (r != r->main || r->request_body) {
+        return 0;
+    }
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream) {
+        return r->stream->skip_data;
+    }
+
+#endif
+
+    return r->discard_body
+           || (r->headers_in.chunked && r->headers_in.content_length_n == 0);
 }
 
 

@@ -27,6 +27,7 @@ typedef struct {
 typedef struct {
     off_t                      length;    /* -1: chunked */
     unsigned                   present:1;
+    unsigned                   discarded:1;   /* there was one */
 } ngx_http_inverting_body_t;
 
 

@@ -4,6 +4,7 @@
 
 use lib 't/lib';
 use InvertingProxy::Test ':transports';
+use InvertingProxy::Test::Http2;
 
 use Digest::SHA qw(sha256_hex);
 
@@ -69,6 +70,11 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         http2_max_concurrent_streams 256;
         keepalive_requests 100000;
         location / { inverting_proxy_pass main; }
+        location /hand/impatient {
+            inverting_proxy_pass main;
+            inverting_proxy_read_timeout 300ms;
+            client_body_timeout 600ms;
+        }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
     }
@@ -180,5 +186,33 @@ $w->write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
 is($w->answer->{status}, 404, 'a client that goes ends the POST');
 $w->close;
 waitpid($pid, 0);
+
+
+# Time-outs are in force while an empty body has not ended.
+
+my $client = InvertingProxy::Test::Http2->new(
+    stream => $t->client(port => $n->port('H2')), role => 'client');
+
+for my $case ([ 'that ends later', 1, 504 ], [ 'that does not end', 0, 408 ]) {
+    my ($name, $ends, $status) = @$case;
+
+    my $x = $client->request('POST', '/hand/impatient', length => 0, hold => 1);
+    my $id = $p->take;
+    $p->fetch($id);
+    my $w = $p->post($id);
+
+    if ($ends) {
+        nap(0.1);
+        $x->data('', end => 1);
+    }
+
+    ok($client->wait(sub { $x->{ended} || defined $x->{reset} }, 5),
+       "an empty body $name: it does not last for ever");
+    ok(defined $x->{reset} || $x->{status} == $status,
+       "an empty body $name: $status") or diag($x->{status});
+    $w->close;
+}
+
+$client->close;
 
 $t->done;

@@ -6,6 +6,7 @@
 
 use lib 't/lib';
 use InvertingProxy::Test ':transports';
+use InvertingProxy::Test::Http2;
 
 my $t = InvertingProxy::Test->new;
 
@@ -66,6 +67,7 @@ my $n = $t->nginx(workers => 2, ports => {}, http => <<'EOT');
 
     server {
         listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT_H2%% http2;
         client_body_buffer_size 8k;
         client_max_body_size 0;
 
@@ -123,6 +125,23 @@ my $n = $t->nginx(workers => 2, ports => {}, http => <<'EOT');
             error_page 502 = @inverting;
         }
         location @inverting { inverting_proxy_pass main real; }
+
+        # a body that nginx has discarded, all of it or the beginning
+        location /limited/ {
+            client_max_body_size 10;
+            inverting_proxy_pass main;
+            error_page 413 = @inverting;
+        }
+        location /limited2/ {
+            client_max_body_size 10;
+            inverting_proxy_pass main;
+            error_page 413 /instead;
+        }
+        location /cached/ {
+            set $memcached_key $uri;
+            memcached_pass 127.0.0.1:%%PORT_DEAD%%;
+            error_page 502 = @inverting;
+        }
 
         # nobody there: another
         location /away/ {
@@ -309,6 +328,46 @@ is($m->{body}, "POST /away/digest chunked $big $sha",
    'error_page 503 to a named location: the body was not read yet');
 $m = $t->get('/away2/x', method => 'POST', body => 'abc');
 like($m->{body}, qr{^GET /instead }, 'error_page 503 to another URI');
+
+
+# A body that was discarded: the request goes on without one, and what follows
+# it is another request.
+
+for my $case ([ 'all of it', 20, 'x' x 20 ], [ 'some of it', 3_000_000, 'x' x 1000 ])
+{
+    my ($name, $length, $body) = @$case;
+
+    $c = $t->client;
+    $c->request('POST', '/limited/x', length => $length);
+    $c->write($body);
+    $m = $c->response;
+    like($m->{body}, qr{^POST /limited/x \w+ 0 $},
+         "413 to a named location: $name");
+    $c->close;
+
+    $c = $t->client;
+    $c->request('POST', '/limited2/x', length => $length);
+    $c->write($body);
+    $m = $c->response;
+    like($m->{body}, qr{^GET /instead \w+ 0 $}, "413 to another URI: $name");
+    is($m->{status}, 413, "413 to another URI: $name: its status");
+    $c->close;
+}
+
+$c = $t->client;
+$c->request('GET', '/cached/x', chunked => 1);
+$c->write("3\r\nabc\r\n0\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\n\r\n");
+like($c->response->{body}, qr{^GET /cached/x \w+ 0 $},
+     'a chunked body discarded');
+is($c->response->{body}, 'GET /next none 0 ', 'what follows it');
+$c->close;
+
+my $client = InvertingProxy::Test::Http2->new(
+    stream => $t->client(port => $n->port('H2')), role => 'client');
+my $x = $client->request('POST', '/limited/x', hold => 1, length => 3_000_000);
+ok($client->wait(sub { $x->{ended} }, 5), 'HTTP/2: 413 to a named location');
+like($x->{body}, qr{^POST /limited/x \w+ 0 $}, 'HTTP/2: without a body');
+$client->close;
 
 
 # What of a body was passed on is gone: no other backend gets the rest of it, or
