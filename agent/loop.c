@@ -9,8 +9,8 @@
  * put off to then is work for the peers meanwhile. */
 #define EVENTS_PER_RUN 24
 
-/* Tasks queue tasks; so many a turn, then the sockets have their turn. */
-#define TASKS_PER_TURN 10000
+/* Tasks queue tasks; so many a run, then the sockets have their turn. */
+#define TASKS_PER_RUN 10000
 
 
 static void on_again(uv_idle_t *again)
@@ -21,7 +21,7 @@ static void on_again(uv_idle_t *again)
 
 void loop_run_tasks(struct loop *loop)
 {
-    for (int i = 0; i < TASKS_PER_TURN && loop->head != NULL; i++) {
+    for (int i = 0; i < TASKS_PER_RUN && loop->head != NULL; i++) {
         struct task *task = loop->head;
 
         loop->head = task->next;
@@ -72,7 +72,7 @@ static void arm(struct watch *w)
 static void on_watch(uv_poll_t *poll, int status, int events)
 {
     struct watch *w = poll->data;
-    struct loop *loop = w->loop; /* w may be gone after its callback */
+    struct loop *loop = w->loop;
 
     if (status < 0) {
         /* libuv has stopped it */

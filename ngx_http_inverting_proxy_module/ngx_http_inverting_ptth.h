@@ -109,7 +109,10 @@ ngx_http_inverting_ptth_t *ngx_http_inverting_ptth_create(
 /* the 101 was sent: the connection is not nginx's to read from any more */
 void ngx_http_inverting_ptth_start(ngx_http_inverting_ptth_t *ptth);
 
-/* there is something to write: behind what has been posted in this turn */
+/*
+ * There is something to write: behind what has been posted in this turn, or
+ * with the next batch.
+ */
 void ngx_http_inverting_ptth_flush(ngx_http_inverting_ptth_t *ptth);
 
 /*

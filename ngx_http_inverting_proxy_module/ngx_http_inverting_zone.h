@@ -340,8 +340,8 @@ struct ngx_http_inverting_end_s {
     uint32_t                         process;    /* a connection's: whose it
                                                     is, or 0 */
     size_t                           moved;      /* bytes, in this turn */
-    ngx_uint_t                       given;      /* to its receiver, in this
-                                                    turn */
+    ngx_uint_t                       given;      /* to its receiver, since its
+                                                    event was posted */
     ngx_uint_t                       batch;      /* so many are enough; 0: no
                                                     number is */
     ngx_event_t                      event;
