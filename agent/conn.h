@@ -30,7 +30,7 @@ struct conn {
     size_t address;   /* the one being tried */
     size_t tries;
     uint64_t since;   /* when it began to open, or became idle */
-    const char *error; /* to be reported when the tasks run */
+    const char *error; /* to be reported at the end of the turn */
     struct task failed;
 
     /* the user of an open connection; all take arg */

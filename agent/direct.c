@@ -20,8 +20,7 @@
 
 /*
  * The size line of a chunk that is still growing: so many digits, filled in
- * when it is sent. What is written between two runs of the tasks makes one
- * chunk.
+ * when it is sent. What is written in one turn makes one chunk.
  */
 #define OPEN_CHUNK_DIGITS 8
 #define OPEN_CHUNK_HEADER (OPEN_CHUNK_DIGITS + 2)

@@ -5,12 +5,8 @@
 #include "log.h"
 #include "memory.h"
 
-/* So many sockets' events at most between two runs of the tasks: what they
- * put off to then is work for the peers meanwhile. */
-#define EVENTS_PER_RUN 24
-
-/* Tasks queue tasks; so many a run, then the sockets have their turn. */
-#define TASKS_PER_RUN 10000
+/* Tasks queue tasks; so many a turn, then the sockets have their turn. */
+#define TASKS_PER_TURN 10000
 
 
 static void on_again(uv_idle_t *again)
@@ -21,7 +17,7 @@ static void on_again(uv_idle_t *again)
 
 void loop_run_tasks(struct loop *loop)
 {
-    for (int i = 0; i < TASKS_PER_RUN && loop->head != NULL; i++) {
+    for (int i = 0; i < TASKS_PER_TURN && loop->head != NULL; i++) {
         struct task *task = loop->head;
 
         loop->head = task->next;
@@ -72,7 +68,6 @@ static void arm(struct watch *w)
 static void on_watch(uv_poll_t *poll, int status, int events)
 {
     struct watch *w = poll->data;
-    struct loop *loop = w->loop;
 
     if (status < 0) {
         /* libuv has stopped it */
@@ -81,8 +76,8 @@ static void on_watch(uv_poll_t *poll, int status, int events)
 
         if (!w->changed && w->want != 0) {
             w->changed = true;
-            w->next = loop->changed;
-            loop->changed = w;
+            w->next = w->loop->changed;
+            w->loop->changed = w;
         }
 
     } else if ((events & ~w->want) != 0) {
@@ -91,15 +86,8 @@ static void on_watch(uv_poll_t *poll, int status, int events)
 
     events &= w->want;
 
-    if (events == 0) {
-        return;
-    }
-
-    w->cb(w->arg, events);
-
-    if (++loop->events == EVENTS_PER_RUN) {
-        loop->events = 0;
-        loop_run_tasks(loop);
+    if (events != 0) {
+        w->cb(w->arg, events);
     }
 }
 
@@ -109,7 +97,6 @@ static void on_prepare(uv_prepare_t *prepare)
     struct loop *loop = prepare->data;
 
     loop->turn++;
-    loop->events = 0;
     loop_run_tasks(loop);
 
     while (loop->changed != NULL) {

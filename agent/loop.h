@@ -2,8 +2,7 @@
  * The event loop: libuv's, plus work put off to the end of a turn. Whatever
  * the sockets of one turn brought is handled first; then the deferred tasks
  * run (writes are batched that way, and libcurl is never called from its own
- * callbacks); then the polled descriptors are adjusted, once. Where a turn
- * brings much, the tasks run now and then between two sockets as well.
+ * callbacks); then the polled descriptors are adjusted, once.
  */
 
 #ifndef AGENT_LOOP_H
@@ -42,7 +41,6 @@ struct loop {
     struct task **tail;
     struct watch *changed;
     uint64_t turn; /* counts them */
-    unsigned events; /* handled since the tasks were run */
     void **graveyard;
     size_t ngraves;
     size_t graves_room;
@@ -65,8 +63,7 @@ static inline uint64_t loop_now(struct loop *loop)
     return uv_now(&loop->uv);
 }
 
-/* Run task->run(task) at the end of this turn or between two sockets of it;
- * nothing if already queued. */
+/* Run task->run(task) at the end of this turn; nothing if already queued. */
 void loop_defer(struct loop *loop, struct task *task);
 
 /* Run the deferred tasks now; for the end of the program. */
