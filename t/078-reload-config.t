@@ -154,6 +154,11 @@ sub descriptors {
     return join("\n", sort map { readlink($_) || '' } glob("/proc/$pid/fd/*"));
 }
 
+# Those for the workers that went are closed behind them.
+my $sockets = 1 + 2 * $n->workers;
+ok(waitfor(sub { $sockets == (() = descriptors($n->pid) =~ /socket:/g) }),
+   'a socket to listen on, and two for each worker');
+
 my $fds = descriptors($n->pid);
 my $eventfds = () = $fds =~ /eventfd/g;
 is($eventfds, 256, 'the eventfds');
