@@ -85,6 +85,8 @@ my $h = $t->ptth(backend => 'b');
 
 ask_at_once();
 $h->wait(sub { $h->open_streams == CLIENTS });
+# It is logged when it has been sent.
+waitfor(sub { sends() >= 5 }, 5);
 my $sends = sends();
 ok($sends >= 5 && $sends <= 10, 'batches: 24 each, where there are so many')
     or diag("sent at $sends times");
