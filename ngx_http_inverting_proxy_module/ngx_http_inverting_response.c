@@ -358,8 +358,8 @@ ngx_http_inverting_response_fields(ngx_http_request_t *r,
         name.len = h[i].key.len;
         name.data = h[i].lowcase_key;
 
-        if (!u->upgrade && ngx_http_inverting_is_option(&ctx->named, &name))
-        {
+        if (!u->upgrade && ngx_http_inverting_is_option(&ctx->named, &name)) {
+
             /* nobody finds it, and nobody sends it */
 
             h[i].hash = 0;
