@@ -71,7 +71,8 @@ static bool has_control(uint64_t bytes)
 }
 
 
-bool span_is_field_value(struct span s)
+/* No control characters but tab. */
+static bool span_is_field_value(struct span s)
 {
     uint64_t bytes;
     size_t i;

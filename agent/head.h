@@ -106,7 +106,4 @@ bool span_next_token(struct span *list, struct span *token);
 /* n in decimal, written into text. */
 struct span span_number(char text[SPAN_DIGITS], uint64_t n);
 
-/* True when s can be the value of a field: no control characters but tab. */
-bool span_is_field_value(struct span s);
-
 #endif
