@@ -170,6 +170,10 @@ like($r->{out}, qr/200 succeeded, 0 failed, 0 errored/, '100 uploads at once')
 # stay.
 
 my $p = $t->peer(backend => 'hand');
+
+# Whoever asks before its first poll would hear that nobody is there.
+$t->visit($p);
+
 my $pid = fork();
 
 if ($pid == 0) {
