@@ -17,8 +17,12 @@ my $b = $t->backend(sub {
         return $c->respond(200, [], $req->{sha256});
     }
 
-    return $c->respond(200, [], random_body('down', 1e9), length => 1e9)
-        if $req->{target} eq '/large';
+    if ($req->{target} eq '/large') {
+        # Not before all of them have asked: what the zone keeps for new requests
+        # is less than they need.
+        nap(slow());
+        return $c->respond(200, [], random_body('down', 1e9), length => 1e9);
+    }
 
     return $c->respond(200, [], 'small');
 });
