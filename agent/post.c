@@ -26,8 +26,14 @@ static void start(struct post *post);
 static void on_retry(uv_timer_t *timer)
 {
     struct post *post = timer->data;
+    bool held_back = post_pending(post) > EXCHANGE_HIGH_WATER;
 
     start(post);
+
+    /* what waited may have been sent at once: no drain comes of that */
+    if (held_back && post_pending(post) <= EXCHANGE_HIGH_WATER) {
+        post->handler->drain(post->arg);
+    }
 }
 
 

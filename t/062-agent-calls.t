@@ -18,10 +18,19 @@ my $b = $t->backend(sub {
     return $c->respond(200, [], 'x' x $1) if $req->{target} =~ m{^/size/(\d+)};
 
     if ($req->{target} =~ m{^/parts/(\d+)}) {
-        $c->head(200, [ "Content-Length: " . ($1 + 3) ]);
-        $c->write('x' x $1);
+        $c->head(200, [ "Content-Length: " . ($1 + 3) ], with => 'x' x $1);
         nap(0.5);
         $c->write('end');
+        return 1;
+    }
+
+    if ($req->{target} =~ m{^/after/([\w-]+)}) {
+        # a little, and very much more when that was refused twice
+        my $refused = "$t->{dir}/calls/$1.response.1";
+
+        $c->head(200, [ 'Content-Length: 1000003' ], with => 'one');
+        waitfor(sub { -d $refused || nap(0.005) });
+        $c->write('x' x 1_000_000);
         return 1;
     }
 
@@ -92,10 +101,14 @@ $p = $t->stand_in(hold => 0.5, request => sub {
     my $how = $2;
 
     if ($how eq 'close') {
-        # when all that comes before a pause is there
+        # when more is there than can be sent again, or all of it
+        my $got = 0;
         $c->body_start($req);
-        $c->body_piece;
-        nap(0.2);
+
+        while (defined(my $piece = $c->body_piece)) {
+            last if ($got += length $piece) > 4096;
+        }
+
         return $c->reset && 0;
     }
 
@@ -224,8 +237,8 @@ for my $case ([ 'a short body', "PUT / HTTP/1.1\r\nHost: h\r\n"
 }
 
 $b->clear_notes;
-$id = add('cut', "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nfive");
-ok($b->wait_note(qr/^PUT \/ cut$/), 'a fetch breaks in its body: a cut');
+$id = add('cut', "PUT /breaks HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nfive");
+ok($b->wait_note(qr/^PUT \/breaks cut$/), 'a fetch breaks in its body: a cut');
 nap(0.2);
 is(calls($id, 'request'), 1, 'it is not fetched again');
 
@@ -252,6 +265,16 @@ for my $how ('close', 'late', 500, 503) {
     ok($how =~ /^5/ ? $calls >= 1 : $calls == 1,
        "a POST of more than 4096 bytes fails, $how: $calls calls");
 }
+
+# What comes between two tries is all taken at once by a connection that is
+# there already: the backend, held back until then, must be let go on.
+$p->wait_response($_) for map { $p->add($get) } 1 .. 4;
+$id = plan_post('2 503', sprintf("GET /after/id-%04d HTTP/1.1\r\n"
+                                 . "Host: h\r\n\r\n", $p->{count} + 1));
+$m = $p->wait_response($id);
+is(length($m ? $m->{body} : ''), 1_000_003, 'more than the agent keeps of a '
+   . 'response, between two tries');
+is(calls($id, 'response'), 3, 'three calls');
 
 for my $status (400, 401, 404, 413, 302) {
     $id = plan_post("99 $status", $get);
