@@ -64,6 +64,7 @@ typedef struct {
     uint64_t                        device;    /* of what is open */
     uint64_t                        inode;
     uint64_t                        wal;       /* the inode of its log */
+    uint64_t                        busy_since; /* ms, while a lock is held */
     sqlite3_stmt    *statements[NGX_HTTP_INVERTING_DB_STATEMENTS];
 } ngx_http_inverting_db_t;
 

@@ -394,7 +394,7 @@ ngx_http_inverting_db_open(ngx_http_inverting_db_t *db, char *path, int flags)
         return NGX_ERROR;
     }
 
-    (void) sqlite3_busy_handler(db->handle, ngx_http_inverting_db_busy, NULL);
+    (void) sqlite3_busy_handler(db->handle, ngx_http_inverting_db_busy, db);
 
     return NGX_OK;
 }
@@ -533,12 +533,30 @@ ngx_http_inverting_db_close(ngx_http_inverting_db_t *db)
 }
 
 
-/* not SQLite's own pauses of up to 100ms: transactions here are short */
+/*
+ * Not SQLite's own pauses of up to 100ms: transactions here are short.  Nor
+ * are the pauses counted: on a busy machine each may be much longer than it
+ * was asked to be.
+ */
 
 static int
 ngx_http_inverting_db_busy(void *data, int n)
 {
-    if (n >= NGX_HTTP_INVERTING_DB_TIMEOUT) {
+    ngx_http_inverting_db_t *db = data;
+
+    uint64_t         now;
+    struct timespec  ts;
+
+    /* nginx's time is not this thread's */
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+    now = (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+
+    if (n == 0) {
+        db->busy_since = now;
+    }
+
+    if (now - db->busy_since >= NGX_HTTP_INVERTING_DB_TIMEOUT) {
         return 0;
     }
 
