@@ -134,6 +134,7 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     t->fetchable = 0;
     t->answered = 0;
     t->requeued = 0;
+    t->lost = 0;
 
     t->state = NGX_HTTP_INVERTING_TX_OPENING;
 
@@ -372,6 +373,19 @@ static void
 ngx_http_inverting_taker_detach_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t outcome)
 {
+    if (t->lost && t->outcome == NGX_HTTP_INVERTING_PENDING) {
+        t->lost = 0;
+
+        ngx_http_inverting_lost_locked(zone, t);
+
+        if (t->outcome == NGX_HTTP_INVERTING_PENDING) {
+
+            /* offered again */
+
+            return;
+        }
+    }
+
     if (outcome == NGX_HTTP_INVERTING_AGENT_LOST
         && t->outcome == NGX_HTTP_INVERTING_PENDING)
     {
@@ -433,6 +447,20 @@ ngx_http_inverting_answerer_detach_locked(ngx_http_inverting_zone_t *zone,
     }
 
     if (t->response.written == 0) {
+
+        if (t->slot[NGX_HTTP_INVERTING_TAKER] != NGX_HTTP_INVERTING_NONE
+            && ngx_http_inverting_harmless_locked(t))
+        {
+            /*
+             * Another worker may have sent the fetch and be about to say so,
+             * or the agent has gone with both connections: of that one we
+             * hear next, and only then can it be offered again.
+             */
+
+            t->lost = 1;
+            return;
+        }
+
         ngx_http_inverting_lost_locked(zone, t);
         return;
     }

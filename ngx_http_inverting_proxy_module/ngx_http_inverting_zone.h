@@ -189,6 +189,8 @@ typedef struct {
     unsigned                       fetchable:1;
     unsigned                       answered:1;  /* has or had an answerer */
     unsigned                       requeued:1;
+    unsigned                       lost:1;      /* by its answerer, while it
+                                                   was still being taken */
 
     /* an owner of an end died: free its chunks by looking at all of them */
     uint32_t                       tainted;
