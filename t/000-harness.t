@@ -62,6 +62,9 @@ my $b = $t->backend(sub {
         for my $i (1 .. 3) {
             nap(0.1);
             $c->chunk("piece $i\n");
+
+            # The next one when this one has been read.
+            waitfor(sub { slurp($t->dir . '/read') eq $i }, 5);
         }
         return $c->last_chunk;
 
@@ -156,7 +159,10 @@ is($t->get('/big', digest => 1)->{sha256}, body_sha256('big', $big),
 is($t->get('/cutchunk')->{cut}, 'eof', 'a cut is a cut');
 
 my @at;
-$m = $t->get('/slow', sink => sub { push @at, now() });
+$m = $t->get('/slow', sink => sub {
+    push @at, now();
+    spew($t->dir . '/read', scalar @at);
+});
 cmp_ok(scalar @at, '>=', 3, 'pieces as they come');
 cmp_ok($at[-1] - $at[0], '>', 0.15, 'not all at the end');
 
@@ -242,10 +248,13 @@ unlink(glob("$t->{reports}/*"));
     my $p = InvertingProxy::Test::Process->fork_code(name => 'y', code => sub {
         my $signals = 0;
         local $SIG{USR1} = sub { $signals++ };
+        spew($t->dir . '/connects', '');
         my $c = eval { $t->client(port => $port) };
         POSIX::_exit($c ? $signals ? 0 : 1 : 2);
     });
 
+    # Before it is ready the signal would be its end.
+    waitfor(sub { -e $t->dir . '/connects' });
     nap(0.3);
     $p->signal('USR1');
     nap(0.1);

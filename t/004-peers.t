@@ -158,6 +158,9 @@ for my $tls (undef, [ $t->certificate_for('peers') ]) {
     ok((grep { $_ eq 'up 1/3' } $s->notes), "$name: the worker is told");
 
     # It dials again, and finishes what it has.
+    # Nothing is sent that it might not read before it goes: that would make
+    # the end a reset.
+    $h->{grant} = 'none';
     my $slow = $h->request('GET', "/events/s/5/0.05");
     $h->wait(sub { $slow->{status} });
     $h->goaway(0);
@@ -168,6 +171,9 @@ for my $tls (undef, [ $t->certificate_for('peers') ]) {
     is(scalar(() = $slow->{body} =~ /data/g), 5, "$name: all of it");
     is($h->wait_end, 'eof', "$name: and goes");
 
+    # When it has read all that was sent: else it is a reset.
+    $h2->ping;
+    $h2->wait(sub { @{$h2->{pongs}} });
     $s->stop;
     is($h2->wait_end, 'eof', "$name: killed");
 }

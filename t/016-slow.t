@@ -79,7 +79,7 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
                 limit_rate_after 300k;
             }
 
-            location /bytes/200000/set {
+            location /bytes/2000000/set {
                 inverting_proxy_pass main;
                 set $limit_rate 0;
             }
@@ -125,14 +125,16 @@ my $quick = sub {
     my ($name) = @_;
     my $t0 = now();
     is($t->get('/small')->{body}, 'small', "$name: others are served");
-    cmp_ok(now() - $t0, '<', 0.5 * slow(), "$name: at once");
+    cmp_ok(now() - $t0, '<', 5 * slow(), "$name: at once");
 };
 
 $c = $t->client(rcvbuf => 16384, timeout => 30);
 $c->request('GET', '/download');
 $m = $c->response(head_only => 1);
 
-my $held = settled(sub { $t->status->bytes_used });
+# Not before there is anything to be held.
+my $held;
+waitfor(sub { ($held = settled(sub { $t->status->bytes_used })) > 0 });
 cmp_ok($held, '<=', $share + 65536, 'a share of the zone, at most');
 cmp_ok($held, '>', 0, 'but some of it');
 
@@ -239,21 +241,21 @@ cmp_ok($m->{at}{end}, '>', 0.35, 'as slow as it is');
 
 # limit_rate
 
-$m = $t->get('/bytes/250000', digest => 1);
-is($m->{sha256}, body_sha256('rate', 250000), 'limit_rate: all of it');
-cmp_ok($m->{at}{end}, '>', 0.8, 'limit_rate: not too fast');
-cmp_ok($m->{at}{end}, '<', 4 * slow(), 'limit_rate: not too slow');
-cmp_ok($m->{at}{body}, '<', 0.5 * slow(), 'limit_rate: from the beginning');
+$m = $t->get('/bytes/450000', digest => 1);
+is($m->{sha256}, body_sha256('rate', 450000), 'limit_rate: all of it');
+cmp_ok($m->{at}{end}, '>', 2.8, 'limit_rate: not too fast');
+cmp_ok($m->{at}{end}, '<', 9 * slow(), 'limit_rate: not too slow');
+cmp_ok($m->{at}{body}, '<', 2 * slow(), 'limit_rate: from the beginning');
 
 my $t0 = now();
 is($t->get('/bytes/200000/after', digest => 1)->{sha256},
    body_sha256('rate', 200000), 'limit_rate_after: all of it');
-cmp_ok(now() - $t0, '<', 1 * slow(), 'limit_rate_after: at once');
+cmp_ok(now() - $t0, '<', 8 * slow(), 'limit_rate_after: at once');
 
 $t0 = now();
-is($t->get('/bytes/200000/set', digest => 1)->{sha256},
-   body_sha256('rate', 200000), '$limit_rate: all of it');
-cmp_ok(now() - $t0, '<', 1 * slow(), '$limit_rate: at once');
+is($t->get('/bytes/2000000/set', digest => 1)->{sha256},
+   body_sha256('rate', 2000000), '$limit_rate: all of it');
+cmp_ok(now() - $t0, '<', 8 * slow(), '$limit_rate: at once');
 
 $t0 = now();
 my $r = run_command([ qw(curl -sS --http2-prior-knowledge -o /dev/null -w

@@ -238,6 +238,7 @@ my $more = $t->backend(sub {
             $c->write("${ok}Content-Length: 5\r\n\r\nhello");
             nap(0.02);
             $c->write($evil);
+            $c->note('later');
         } elsif ($what eq '/chunks') {
             $c->write("${chunked}5\r\nhello\r\n0\r\n\r\n$evil");
         } elsif ($what eq '/304') {
@@ -259,7 +260,11 @@ for my $what (qw(length later chunks 304)) {
 
         # What comes together with the next request is taken for its response:
         # that is how HTTP/1.1 is.
-        nap(0.05) if $what eq 'later';
+        if ($what eq 'later') {
+            waitfor(sub { grep({ $_ eq 'later' } $more->notes) >= $i });
+            nap(0.05);
+        }
+
         is($t->get('/more/fine')->{body}, 'fine', "$what: nothing is left of it");
     }
 }

@@ -59,6 +59,8 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
     inverting_proxy_backend main hand end_user=allUsers backend_user=me
                             prefix=/hand;
     inverting_proxy_agent_user me;
+    # "hand" has to count as present while the other agent is busy.
+    inverting_proxy_backend_timeout 60s;
 
     server {
         listen 127.0.0.1:%%PORT%%;

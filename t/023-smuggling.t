@@ -115,7 +115,7 @@ for my $start ('POST /a HTTP/1.1 ', ' POST /a HTTP/1.1', 'POST  /a HTTP/1.1x',
                "POST /a\x0b HTTP/1.1", 'PO ST /a HTTP/1.1')
 {
     $b->clear_notes;
-    $c = $t->client(timeout => 1);
+    $c = $t->client;
     $c->write("$start\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
     my $status = eval { $c->response->{status} } || 400;
 
@@ -208,7 +208,7 @@ for my $case (
         like($m ? $m->{status} : 400, qr/^(?:400|413)$/, "$name is refused")
             or diag("$m->{raw}$m->{body}");
         is($c->wait_end(2), 'eof', "$name: the connection ends");
-        ok($t->wait_idle(2), "$name: nothing stays behind");
+        ok($t->wait_idle(5), "$name: nothing stays behind");
         is(scalar(grep { /evil/ || !/ and a cut$/ } $b->notes), 0,
            "$name: no whole request, and no other");
         $c->close;
@@ -230,7 +230,8 @@ for my $framing ("Content-Length: 10\r\n\r\nhello",
     $c->close;
     ok($t->wait_idle(5), "$name: a client that goes leaves nothing");
 
-    my ($note) = $b->wait_note(qr/POST/, 3);
+    # A note of an earlier request may still have come.
+    my ($note) = $b->wait_note(qr{POST /half});
     is($note, 'POST /half hello and a cut',
        "$name: the backend's connection is closed");
 }

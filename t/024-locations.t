@@ -475,10 +475,13 @@ is($t->get('/regex/none/x')->{status}, 404, 'one that there is not');
 
 # Variables
 
+my $log;
+
 $t->get('/log/x', headers => [ 'X-Seen: me' ]);
+# Another worker might be the first to write its line.
+waitfor(sub { slurp($n->{dir} . '/vars.log') =~ /\n/ });
 $t->get('/away/log/x');
 
-my $log;
 ok(waitfor(sub {
     $log = slurp($n->{dir} . '/vars.log');
     return 2 == (() = $log =~ /\n/g);

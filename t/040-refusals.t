@@ -40,6 +40,11 @@ my $n = $t->nginx(http => <<'EOT');
             inverting_proxy_queue 2 timeout=1s;
         }
 
+        location /all/full {
+            inverting_proxy_pass main;
+            inverting_proxy_queue 2 timeout=30s;
+        }
+
         location /all/silent {
             inverting_proxy_pass main;
             inverting_proxy_read_timeout 500ms;
@@ -53,7 +58,7 @@ my $n = $t->nginx(http => <<'EOT');
 
         location /late {
             inverting_proxy_pass main;
-            inverting_proxy_backend_timeout 1s;
+            inverting_proxy_backend_timeout 3s;
         }
 
         location /agent/ {
@@ -140,7 +145,7 @@ ok($t->wait_status(sub { $_[0]->waiting('late') == 1 }),
    'just after a poll a request waits');
 $late->serve($late->response(200, [], 'late'));
 is($c->response->{body}, 'late', 'and is served');
-nap(1.2);
+nap(3.2);
 is($t->get('/late')->{status}, 503, 'later nobody is there');
 
 
@@ -150,7 +155,7 @@ $p->pending;
 $m = $t->get('/all/queue');
 is($m->{status}, 504, 'nobody takes it in time');
 cmp_ok($m->{at}{end}, '>', 0.9, 'not before');
-cmp_ok($m->{at}{end}, '<', 1.9 * slow(), 'not long after');
+cmp_ok($m->{at}{end}, '<', 8 * slow(), 'not long after');
 like($n->log, qr{\[error\].* upstream timed out .*"GET /all/queue}s,
      'in the log');
 ok($t->wait_idle, 'nothing is left of it');
@@ -159,11 +164,11 @@ ok($t->wait_idle, 'nothing is left of it');
 # the queue
 
 $p->pending;
-my @c = map { my $c = $t->client; $c->request('GET', '/all/queue'); $c } 1 .. 2;
+my @c = map { my $c = $t->client; $c->request('GET', '/all/full'); $c } 1 .. 2;
 $t->wait_status(sub { $_[0]->waiting('all') == 2 });
 
 for (1 .. 2) {
-    $m = $t->get('/all/queue');
+    $m = $t->get('/all/full');
     is($m->{status}, 503, 'the queue is full');
     is($m->header('Retry-After'), 1, 'Retry-After');
 }
@@ -177,7 +182,7 @@ is($t->status->{doc}{zone}{refused}{queueFull}, 2, 'counted');
 $c[0]->close;
 ok($t->wait_status(sub { $_[0]->waiting('all') == 1 }), 'one goes away');
 $c[0] = $t->client;
-$c[0]->request('GET', '/all/queue');
+$c[0]->request('GET', '/all/full');
 ok($t->wait_status(sub { $_[0]->waiting('all') == 2 }), 'another takes its place');
 
 $p->serve($p->response(200, [], $_)) for 1 .. 2;
@@ -199,10 +204,10 @@ like($n->log, qr{\[error\].* upstream timed out .*"GET /all/silent}s,
 ok($t->wait_idle, 'nothing is left of it');
 
 
-# no more of it
+# no more of it; there is time enough for what there is
 
 $c = $t->client;
-$c->request('GET', '/all/silent');
+$c->request('GET', '/all/stall');
 $id = $p->take;
 $p->fetch($id);
 $w = $p->post($id);
@@ -226,7 +231,7 @@ $w->write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive!");
 $m = $c->response;
 ok($m->{cut}, 'read_timeout of 2s: a response is cut');
 cmp_ok($m->{at}{end}, '>', 1.9, 'not before');
-cmp_ok($m->{at}{end}, '<', 3.5 * slow(), 'not long after');
+cmp_ok($m->{at}{end}, '<', 8 * slow(), 'not long after');
 is($w->answer->{status}, 404, 'the POST is over');
 
 $c = $t->client;
@@ -237,7 +242,7 @@ $w = $p->post($id);
 $m = $c->response;
 is($m->{status}, 504, 'send_timeout of 2s: nobody reads the body');
 cmp_ok($m->{at}{end}, '>', 1.9, 'not before');
-cmp_ok($m->{at}{end}, '<', 3.5 * slow(), 'not long after');
+cmp_ok($m->{at}{end}, '<', 8 * slow(), 'not long after');
 is($w->answer->{status}, 404, 'the POST is over');
 $f->{client}->close;
 ok($t->wait_idle, 'nothing is left of it');

@@ -120,7 +120,7 @@ for my $h2 (0, 1) {
 
         ok($b->wait_note(qr/^end of \Q$target\E$/), "$what: and its end")
             or diag(join("\n", $b->notes));
-        cmp_ok(now() - $t0, '<', 3 * slow(), 'soon');
+        cmp_ok(now() - $t0, '<', 8 * slow(), 'soon');
         ok($t->wait_idle(5), "$what: nothing is left of it");
     }
 }

@@ -75,12 +75,15 @@ ok($t->wait_status(sub { $_[0]->agents('b') == 20 }), '20 polls wait');
 @c = map { my $c = $t->client; $c->request('GET', "/$_"); $c } 1 .. 20;
 
 my @ids;
-my @rest;
+my @rest = @polls;
 
-for my $poll (@polls) {
-    my $end = $poll->wait_end(0.3);
+waitfor(sub {
+    for my $poll (splice(@rest)) {
+        if (!$poll->wait_end(0)) {
+            push @rest, $poll;
+            next;
+        }
 
-    if ($end) {
         my @told = @{$p->poll_end($poll)->{ids}};
 
         # at once: an ID is good for a few seconds
@@ -90,10 +93,10 @@ for my $poll (@polls) {
         }
 
         push @ids, @told;
-    } else {
-        push @rest, $poll;
     }
-}
+
+    return @ids >= 20;
+});
 
 is(scalar @ids, 20, '20 requests are told');
 my %u = map { $_ => 1 } @ids;

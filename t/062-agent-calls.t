@@ -237,7 +237,8 @@ for my $case ([ 'a short body', "PUT / HTTP/1.1\r\nHost: h\r\n"
 }
 
 $b->clear_notes;
-$id = add('cut', "PUT /breaks HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nfive");
+$id = add('cut', "PUT /breaks HTTP/1.1\r\nHost: h\r\n"
+                 . "Content-Length: 10\r\n\r\nfive");
 ok($b->wait_note(qr/^PUT \/breaks cut$/), 'a fetch breaks in its body: a cut');
 nap(0.2);
 is(calls($id, 'request'), 1, 'it is not fetched again');

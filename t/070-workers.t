@@ -75,7 +75,7 @@ for my $workers (1, 2, 4, 16, 0) {
 
     # Logged when a request has ended, which the client need not wait for.
     my ($last, $count) = $t->over_ptth ? (qr{/ptth 101$}m, 1)
-                                       : (qr{/response 200$}m, 102);
+                                       : (qr{/re(?:quest|sponse) 200$}m, 204);
     waitfor(sub { (() = slurp("$n->{dir}/client.log") =~ /\n/g) >= 102
                   && (() = slurp("$n->{dir}/agent.log") =~ /$last/g)
                      >= $count }, 5);

@@ -125,7 +125,7 @@ my $last = pop @workers;
 $n->signal('STOP');
 kill('KILL', @workers);
 
-my $end = now() + 12 * slow();
+my $end = now() + 20 * slow();
 
 for my $zone (@zones) {
     my $left = grep { !$_->wait_end(0) } splice(@polls, 0, 12);

@@ -157,10 +157,10 @@ for my $cut (@cuts, @free) {
         }
 
         my $ok = waitfor(sub { my @w = $n->workers;
-                               @w == 2 && !grep { $_ == $pid } @w }, 5)
+                               @w == 2 && !grep { $_ == $pid } @w })
                  && waitfor(sub { !grep { defined work_small($t, "k-$_",
                                                              timeout => 3) }
-                                  1 .. 4 }, 8);
+                                  1 .. 4 }, 15);
         ok($ok, "$name: it serves") or diag($r->{out});
 
         my $s = eval { $t->status };

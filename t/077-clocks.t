@@ -13,6 +13,7 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
     inverting_proxy_zone zone=main:4m;
     inverting_proxy_backend main b end_user=allUsers backend_user=me;
     inverting_proxy_agent_user me;
+    inverting_proxy_backend_timeout 60s;
     log_format queued $inverting_proxy_queue_time;
 
     server {

@@ -8,7 +8,12 @@ use InvertingProxy::Test ':transports';
 use InvertingProxy::Test::Work;
 
 my $t = InvertingProxy::Test->new;
-my $b = $t->backend(work_origin());
+my $work = work_origin();
+my $b = $t->backend(sub {
+    my ($c, $req) = @_;
+    $c->note($req->{target});
+    return $work->($c, $req);
+});
 
 my $http = <<'EOT';
     inverting_proxy_zone zone=main:%%SIZE%%;
@@ -129,7 +134,8 @@ is($t->get('/api/backends', method => 'POST', body => '{"id":"dynamic",'
 my $before = $t->status->chunks_total;
 my $old = $t->client;
 $old->request('POST', '/up/old', body => undef, length => 3_000_000);
-ok($t->wait_status(sub { $_[0]->transactions == 1 }), 'an upload');
+ok($b->wait_note(qr{^/up/old$}), 'an upload');
+nap(0.3 * slow()); # for the agent's post
 
 changed('a larger zone', SIZE => '8m');
 cmp_ok($t->status->chunks_total, '>', $before, 'it is larger');
@@ -180,19 +186,19 @@ my $l = $t->load(clients => 4, count => 1, code => sub {
     my ($load, $i) = @_;
     my $k = "last-$load->{client}";
 
-    return work_download($t, $k, 1_500_000, origin_pause => 0.05)
+    return work_download($t, $k, 1_500_000, origin_pause => 0.1)
         if $load->{client} == 0;
-    return work_upload($t, $k, 1_500_000, pause => 0.05)
+    return work_upload($t, $k, 1_500_000, pause => 0.1)
         if $load->{client} == 1;
-    return work_events($t, $k, 12, 0.1) if $load->{client} == 2;
-    return work_download($t, $k, 3_000_000, piece => 65536, pause => 0.02);
+    return work_events($t, $k, 24, 0.1) if $load->{client} == 2;
+    return work_download($t, $k, 3_000_000, origin_pause => 0.05,
+                         piece => 65536, pause => 0.02);
 });
 
-ok($t->wait_status(sub { $_[0]->transactions == 4 }), 'four requests');
-
 # After QUIT no agent can connect any more.
-ok($t->wait_status(sub { $_[0]->waiting('b') == 0 }), 'an agent has them');
-nap(0.2); # for the agent's posts: after QUIT no new ones are accepted
+ok(waitfor(sub { 4 == grep { m{/last-\d} } $b->notes }), 'an agent has them');
+is($t->status->transactions, 4, 'four requests');
+nap(0.3 * slow()); # for the agent's posts: after QUIT no new ones are accepted
 my $start = now();
 ok($n->quit, 'QUIT ends it');
 $r = $l->wait;

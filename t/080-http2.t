@@ -30,7 +30,11 @@ my $n = $t->nginx(workers => 2, vars => { CRT => $crt, KEY => $key },
         listen 127.0.0.1:%%PORT%%;
         listen 127.0.0.1:%%PORT_tls%% ssl http2 reuseport;
         http2_max_concurrent_streams 128;
-        location / { inverting_proxy_pass main; client_max_body_size 0; }
+        location / {
+            inverting_proxy_pass main;
+            client_max_body_size 0;
+            client_body_timeout 60s;
+        }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
     }

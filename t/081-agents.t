@@ -6,6 +6,7 @@
 
 use lib 't/lib';
 use InvertingProxy::Test ':transports';
+use InvertingProxy::Test::Process;
 use InvertingProxy::Test::Work;
 
 my $t = InvertingProxy::Test->new;
@@ -49,9 +50,17 @@ ok($t->wait_status(sub { $_[0]->active('hand') + $_[0]->waiting('hand')
 my %id;
 
 # One of them may have got several, and another one nothing.
-for my $poll (@polls) {
-    $id{$_}++ for $poll->wait_end(0.3) ? @{$p->poll_end($poll)->{ids}} : ();
-}
+waitfor(sub {
+    for my $poll (splice(@polls)) {
+        if ($poll->wait_end(0)) {
+            $id{$_}++ for @{$p->poll_end($poll)->{ids}};
+        } else {
+            push @polls, $poll;
+        }
+    }
+
+    return keys(%id) + $t->status->waiting('hand') == 20;
+});
 
 $_->close for @polls;
 
@@ -101,7 +110,7 @@ is(scalar @{$r->{wrong}}, 0, "not one of $r->{count} was lost")
 # One that dies takes with it what it has, and no more.
 $l = $t->load(clients => 4, code => sub {
     my ($load, $i) = @_;
-    return work_small($t, "$load->{client}-$i", timeout => 8);
+    return work_small($t, "$load->{client}-$i", timeout => 15);
 });
 nap(0.3);
 (shift @agents)->kill;
@@ -112,20 +121,34 @@ ok(waitfor(sub { $l->done > $before + 50 }), 'one of three agents is enough');
 $r = $l->stop;
 cmp_ok(scalar @{$r->{wrong}}, '<=', 8, 'what two dead agents had')
     or diag($l->text($r));
-cmp_ok($r->{slowest}, '<', 6.5 * slow(), 'nothing waited for more than a lease');
+cmp_ok($r->{slowest}, '<', 9 * slow(), 'nothing waited for more than a lease');
 
 # Wake-ups.  Each request on a connection of its own, so that most of them cross
 # from worker to worker; an idle agent.
 spew("$n->{dir}/$_.log", '') for qw(client agent);
 my $count = 2000;
+my @pids = ($n->workers, $agents[0]->pid, $b->process->pid,
+            InvertingProxy::Test::Process::children_of($b->process->pid));
+
+# Stands still while one of them waits for a CPU: who does is awake.
+sub clock {
+    my $time = now();
+
+    for my $pid ($$, @pids) {
+        $time -= $1 / 1e9 if slurp("/proc/$pid/schedstat") =~ /^\d+ (\d+) /;
+    }
+
+    return $time;
+}
+
 $l = $t->load(clients => 1, count => 1, code => sub {
     my ($load) = @_;
     my ($slow, $at) = (0, 0);
     for my $i (1 .. $count) {
-        my $start = now();
+        my $start = clock();
         my $wrong = work_small($t, $i, method => $i % 2 ? 'GET' : 'POST');
         return $wrong if defined $wrong;
-        my $took = now() - $start;
+        my $took = clock() - $start;
         ($slow, $at) = ($took, $i) if $took > $slow;
     }
     return $slow < 0.5 * slow() ? undef : "request $at took $slow s";
@@ -140,11 +163,11 @@ $l = $t->load(clients => 1, count => 1, code => sub {
     my ($load) = @_;
     my ($slow, $at) = (0, 0);
     for my $i (1 .. 150) {
-        my $start = now();
+        my $start = clock();
         my $wrong = $i % 2 ? work_download($t, 'x', 200_000)
                            : work_upload($t, 'x', 200_000, chunked => $i % 4);
         return $wrong if defined $wrong;
-        my $took = now() - $start;
+        my $took = clock() - $start;
         ($slow, $at) = ($took, $i) if $took > $slow;
     }
     return $slow < 0.5 * slow() ? undef : "request $at took $slow s";

@@ -77,6 +77,17 @@ sub busy {
            / (now() - $start);
 }
 
+# Until what was to be done is done: nothing, or next to nothing.
+sub settle {
+    my (@pids) = @_;
+
+    return waitfor(sub {
+        my $before = ticks(@pids);
+        nap(0.5);
+        return ticks(@pids) - $before <= 1;
+    });
+}
+
 my @workers = $n->workers;
 my $url = 'http://127.0.0.1:' . $n->port;
 
@@ -106,7 +117,7 @@ SKIP: {
 }
 
 ok($t->wait_idle, 'the zone is idle');
-nap(0.5);
+settle(@workers, $agent->pid, $quick->pid);
 
 my $busy = busy(3, @workers, $n->pid);
 cmp_ok($busy, '<', 2 * slow(), 'idle agents cost nothing');
@@ -120,7 +131,7 @@ my @stuck = map {
     $c
 } 1 .. 3;
 ok($t->wait_status(sub { $_[0]->transactions == 3 }), 'three stuck downloads');
-nap(1);
+settle(@workers, $agent->pid);
 $busy = busy(2, @workers);
 cmp_ok($busy, '<', 3 * slow(), 'clients that do not read');
 $busy = busy(1, $agent->pid);
@@ -134,7 +145,7 @@ ok($t->wait_idle, 'all gone');
 my $slow = $t->client(rcvbuf => 4096);
 $slow->request('GET', '/down/slow/50000000/0');
 ok($t->wait_status(sub { $_[0]->transactions == 1 }), 'a slow download');
-nap(1);
+settle(@workers);
 my $before = ticks(@workers);
 my $start = now();
 my $got = 0;
@@ -158,6 +169,7 @@ my $sent = 0;
 my $data = 'x' x 65536;
 waitfor(sub { my $w = syswrite($c->{fh}, $data); $sent += $w if $w; 0 }, 1);
 cmp_ok($sent, '<', 49_000_000, 'the client is held up');
+settle(@workers);
 $busy = busy(2, @workers);
 cmp_ok($busy, '<', 3 * slow(), 'an agent that does not read');
 $_->close for $c, $f->{client};
@@ -176,6 +188,7 @@ for (@silent) {
     push @posts, $p->post($id);
     $posts[-1]->write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
 }
+settle(@workers);
 $busy = busy(2, @workers);
 cmp_ok($busy, '<', 3 * slow(), 'twenty that are silent');
 $_->close for @silent, @posts, map { $_->{client} } @fetches;

@@ -29,7 +29,9 @@ my $conf = <<"EOT";
     server {
         listen 127.0.0.1:%%PORT%%;
         location / { inverting_proxy_pass main; }
-        location /agent/ {
+        location /agent/ { inverting_proxy_agent main; }
+        location = /agent/pending {
+            # not of PTTH: there it is how soon an agent has to answer
             inverting_proxy_agent main;
             inverting_proxy_poll_timeout 200ms;
         }

@@ -49,19 +49,19 @@ for my $case ([ 'without a state', '' ],
 
     is($ids->(), 'gone polled seen static', "$name: all are there");
 
-    # One agent waits all the time, one comes once, after a while.
+    # One agent waits all the time, one comes now and then.
     my $p = $t->peer(port => $n->port, backend => 'polled');
     my $poll = $p->poll;
-
-    nap($expiry - 1.5);
     my $s = $t->peer(port => $n->port, backend => 'seen');
-    my $seen = $s->poll;
-    waitfor(sub { $t->status($n)->agents('seen') });
-    $seen->close;
 
-    ok(waitfor(sub { $ids->() eq 'polled seen static' }, 4),
-       "$name: the one whose agent never came is gone");
-    ok(waitfor(sub { $ids->() eq 'polled static' }, 6),
+    ok(waitfor(sub {
+        my $seen = $s->poll;
+        waitfor(sub { $t->status($n)->agents('seen') });
+        $seen->close;
+        nap(0.5);
+        $ids->() eq 'polled seen static';
+    }, $expiry + 4), "$name: the one whose agent never came is gone");
+    ok(waitfor(sub { $ids->() eq 'polled static' }, $expiry + 7),
        "$name: then the one whose agent is gone");
     like($n->log, qr/backend "gone" .* expires/, "$name: the log says so");
 
@@ -77,7 +77,7 @@ for my $case ([ 'without a state', '' ],
         $n->start;
         ok($ids->() eq 'polled static' || now() - $t0 > $expiry - 0.5,
            "$name: after a restart as well");
-        ok(waitfor(sub { $ids->() eq 'static' }, $expiry + 4),
+        ok(waitfor(sub { $ids->() eq 'static' }, $expiry + 7),
            "$name: which counts from the start");
     }
 }

@@ -131,11 +131,12 @@ $c = post('flight');
 ok(waitfor(sub { used() > $base }), 'one waits');
 my @half = map {
     my $h = $t->client(timeout => 60);
-    $h->request('POST', '/api/backends', length => length body("half$_"));
+    $h->request('POST', '/api/backends', length => length body("half$_"),
+                headers => [ 'Expect: 100-continue' ]);
+    is($h->read_head->{status}, 100, 'an old worker has one more');
     $h->write(substr(body("half$_"), 0, 20));
     $h;
 } 1 .. 4;
-nap(0.3);
 ok($n->reload, 'reload');
 my $new = post('new');
 is(there('flight'), 404, 'new workers answer');

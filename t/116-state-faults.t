@@ -157,7 +157,7 @@ for my $case ([ 'a full disk', 'full', qr/database or disk is full/ ],
     # refused is still in SQLite's log, but for what nginx does itself.
 
     unlink("$disk/$what");
-    nap(3);
+    nap(3 * slow());
     $n->process->signal_group('KILL');
     $n->process->wait(10);
     $n->process->finish;

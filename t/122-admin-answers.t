@@ -234,12 +234,19 @@ SKIP: {
     skip 'there is no "script"', 1
         if run_command([ 'sh', '-c', 'command -v script' ])->{status};
 
-    $r = run_command([ 'script', '-qec',
-                       join(' ', 'timeout --foreground -s INT', 3 * slow(),
-                            $admin->argv(qw(status --watch 1))),
-                       '/dev/null' ], env => { %{$admin->env}, TERM => 'vt100' });
-    like($r->{out}, qr/\e\[2J\e\[Hzone [^\n]*\e\[K\r\n.*\e\[J\e\[Hzone /s,
-         'redrawn on a terminal');
+    my $screen = "$t->{dir}/screen";
+    my $script = InvertingProxy::Test::Process->spawn(
+        name => 'script', out => $screen, err => $screen,
+        argv => [ 'script', '-qefc',
+                  join(' ', 'timeout --foreground -s INT', 20 * slow(),
+                       $admin->argv(qw(status --watch 1))), '/dev/null' ],
+        env => { %{$admin->env}, TERM => 'vt100' });
+    ok(waitfor(sub {
+        slurp($screen)
+            =~ /\e\[2J\e\[Hzone [^\n]*\e\[K\r\n.*\e\[J\e\[Hzone /s
+    }), 'redrawn on a terminal') or diag(slurp($screen));
+    $script->stop('TERM');
+    $script->finish;
 }
 
 $server->stop;

@@ -118,12 +118,13 @@ unlike(answer('/none/', headers => [ 'X-User: mallory' ]),
        qr/Retry-After|WWW-Auth|X-Backend: [^\/]/, 'and it says nothing more');
 
 
-# How long it takes: medians, taken in turn, in one connection.  A wait, a lock
-# or a log line more would be another order of magnitude.
+# How long it takes, in turn, in one connection.  A wait, a lock or a log line
+# more would be another order of magnitude, for each of them; where the machine
+# is busy, half of them or more wait for that.
 
-sub median {
+sub usual {
     my (@v) = sort { $a <=> $b } @_;
-    return $v[@v / 2];
+    return $v[@v / 10];
 }
 
 my $c = $t->client;
@@ -143,7 +144,7 @@ sub same_time {
     }
 
     for my $what (grep { $_ ne $none } sort keys %took) {
-        my ($some, $first) = map { median(@{$took{$_}}) } $what, $none;
+        my ($some, $first) = map { usual(@{$took{$_}}) } $what, $none;
 
         cmp_ok($some, '<', $first * 2 + 0.0005, "$what takes as long as $none")
             or diag(sprintf('%.0f and %.0f us', $some * 1e6, $first * 1e6));

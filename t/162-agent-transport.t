@@ -119,8 +119,8 @@ for my $status (401, 403) {
     $p->call(qr{ptth})->respond($status, [ 'WWW-Authenticate: Bearer' ], '');
     my $n = 1;
     my $end = now() + 1;
-    while (now() < $end) {
-        my $next = $p->call(qr{ptth}, 0.2) or next;
+    while ($n < 2 || now() < $end) {
+        my $next = $p->call(qr{ptth}, $n < 2 ? 10 : $end - now()) or last;
         $next->respond($status, [], '');
         $n++;
     }

@@ -11,6 +11,7 @@ use InvertingProxy::Test::Work;
 my $t = InvertingProxy::Test->new;
 my $work = work_origin();
 my $n = 3_000_001;
+my $go = $t->dir . '/go';
 
 
 # What a gRPC server does: a status in the trailers; messages as they come.
@@ -38,7 +39,7 @@ sub answer {
     if ($target eq '/svc/reset') {
         $x->respond(200, [], 'part', hold => 1, chunked => 1);
         $x->flush(5);
-        nap(0.3);
+        waitfor(sub { -e $go });
         return $x->rst(INTERNAL_ERROR);
     }
 
@@ -84,7 +85,10 @@ for my $kind ('tcp', 'unix') {
     ok($x->response, 'trailers only');
     is($x->header('grpc-status'), 5, 'the status');
 
+    unlink($go);
     $x = $h->request('GET', '/svc/reset');
+    ok($x->head, 'a head');
+    spew($go, '');
     ok($x->wait_reset(10), 'a reset');
     ok(!$x->{ended}, 'is no end');
 

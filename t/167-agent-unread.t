@@ -12,6 +12,9 @@ use constant { PARTS => 100, PART => 60_000 };
 
 my $t = InvertingProxy::Test->new;
 my $short = '-proxy-timeout=' . 2 * slow() . 's';
+
+# Half of it is how long the test may say nothing.
+my $longer = '-proxy-timeout=' . 4 * slow() . 's';
 my $go = $t->dir . '/go';
 my $b = $t->backend(sub {
     my ($c, $req) = @_;
@@ -130,6 +133,14 @@ $h->close;
 
 my $name;
 
+sub say_something {
+    my ($h, $first) = @_;
+
+    eval { $h->raw(($first || '')
+                   . frame(WINDOW_UPDATE, 0, 0, pack('N', 1))) };
+    return;
+}
+
 for my $case (
     [ 'nothing wrong'         => '' ],
     [ 'no stream for DATA'    => frame(DATA, 0, 0, 'x') ],
@@ -140,22 +151,27 @@ for my $case (
     ($name, $first) = @$case;
 
     $b->clear_notes;
-    $a = agent($short);
+    $a = agent($longer);
     $h = $p->dialled;
     works($h, $name);
     open_wide($h);
     $h->request('GET', '/endless') for 1 .. 4;
+
+    ok(waitfor(sub {
+        say_something($h);
+        return 4 == grep { m{ /endless } } $b->notes;
+    }), "$name: four requests");
     nap(0.5);
     my $before = rss($a);
 
     my $given_up = waitfor(sub {
-        eval { $h->raw($first . frame(WINDOW_UPDATE, 0, 0, pack('N', 1))) };
+        say_something($h, $first);
         $first = '';
         return 4 == grep { /^gone/ } $b->notes;
     }, 20);
     ok($given_up, "$name: the requests are given up") or diag($a->log);
     ok(waitfor(sub {
-        eval { $h->raw(frame(WINDOW_UPDATE, 0, 0, pack('N', 1))) };
+        say_something($h);
         return $a->log =~ /lost: the proxy does not read/;
     }, 20), "$name: as is the connection") or diag($a->log);
     cmp_ok(rss($a) - $before, '<', 8192, "$name: nothing piles up")
@@ -194,7 +210,7 @@ for my $case (
 
 # A head that takes longer than a request may be quiet: it was answered then.
 
-$a = agent($short);
+$a = agent($longer);
 $h = $p->dialled;
 works($h, 'a slow head');
 $b->clear_notes;

@@ -98,6 +98,7 @@ is($early->response(head_only => 1)->{status}, 101, 'in a hurry: 101');
 my $h = InvertingProxy::Test::Http2->new(stream => $early, start => 0);
 ok($h->wait(sub { $h->{settings_acks} }), 'in a hurry: nothing is lost');
 $early->close;
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'in a hurry: it is gone');
 
 
 # Keys

@@ -126,9 +126,15 @@ $c->close;
 
 # Never two at a time
 
-my @c = map { my $c = $t->client; $c->request('GET', "/$_"); $c } 1 .. 3;
+# One after the other: two workers may read them in any order.
+
+my @c = map { $t->client } 1 .. 3;
+$c[0]->request('GET', '/1');
 $r = $h->read_head;
 is($r->{target}, '/1', 'the first one');
+$c[1]->request('GET', '/2');
+ok($t->wait_status(sub { $_[0]->waiting('b') == 1 }), 'one more waits');
+$c[2]->request('GET', '/3');
 is($h->wait_end(0.3), undef, 'the others wait');
 ok($t->wait_status(sub { $_[0]->waiting('b') == 2 }), 'in the queue');
 $h->respond(200, [], 'one');
@@ -191,6 +197,7 @@ $h->write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
 $h->close;
 ok($c->response->{cut}, 'too short a body is a cut');
 $c->close;
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'and gone');
 $h = $t->ptth(@h1);
 
 ($c, $r) = ask('GET', '/');

@@ -119,7 +119,7 @@ if ($pid == 0) {
     my $m = $slow->response(digest => 1);
     POSIX::_exit($m->{sha256} eq body_sha256('slow', $big) ? 0 : 1);
 }
-ok($x->flush(30), 'a slow reader that goes on');
+ok($x->flush(60), 'a slow reader that goes on');
 waitpid($pid, 0);
 is($?, 0, 'gets what it should');
 $slow->close;
@@ -210,6 +210,7 @@ ok($x2, 'a head without window');
 $h->drain(0.1);
 is($x2->{length}, 0, 'but no body');
 $h->window(0, 13);
+$h->wait(sub { $x->{length} + $x2->{length} >= 65535 + 13 });
 $h->drain(0.1);
 is($x->{length} + $x2->{length}, 65535 + 13, 'thirteen bytes of one of them')
     or diag("$x->{length} $x2->{length}");

@@ -24,7 +24,7 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         location / { inverting_proxy_pass main; }
         location /impatient/ {
             inverting_proxy_pass main;
-            inverting_proxy_read_timeout 300ms;
+            inverting_proxy_read_timeout 2s;
         }
         location /unsent/ {
             inverting_proxy_pass main;
@@ -196,11 +196,15 @@ $client->close;
     my ($a, $b) = @{$h->{arrived}} ? ($h, $two) : ($two, $h);
     my $x = $a->take;
     $x->rst(REFUSED_STREAM);
-    my $y = $b->wait(sub { @{$b->{arrived}} || @{$a->{arrived}} }, 1);
+    my $again;
+    waitfor(sub {
+        ($again) = grep { my $h = $_;
+                          $h->wait(sub { @{$h->{arrived}} }, 0.02) } $a, $b;
+        return $again || $c->ready(0, 0);
+    });
 
-    if ($y) {
-        ($b) = grep { @{$_->{arrived}} } $a, $b;
-        $y = $b->take;
+    if ($again) {
+        my $y = $again->take;
         is($y->read_body->{body}, 'once', 'refused, and offered again');
         $y->respond(200, [], 'done');
         $y->flush;
@@ -450,9 +454,9 @@ $h = $t->ptth(backend => 'b');
 
     # Whoever it is offered to first, it is answered by the poll.
     $c->request('GET', '/poll');
-    if ($ptth->wait(sub { @{$ptth->{arrived}} }, 0.3)) {
-        $ptth->close;
-    }
+    waitfor(sub { $ptth->wait(sub { @{$ptth->{arrived}} }, 0.01)
+                  || $poll->ready(0, 0) });
+    $ptth->close if @{$ptth->{arrived}};
     ($id) = @{$p->poll_end($poll)->{ids}};
     $p->fetch($id);
     is($p->respond($id, $p->response(200, [], 'poll'))->{status}, 200,
@@ -509,7 +513,11 @@ for my $case (
     is($m->{cut}, undef, "$name: whole") if $m && $m->{status} == 502;
     $c->close;
 
-    # Whether it was an error of the stream or of the connection.
+    # Whether it was an error of the stream or of the connection: an answer to
+    # PING comes after all that there is to say about it.
+    my $pongs = @{$h->{pongs}};
+    $h->ping;
+    $h->wait(sub { $h->{goaway} || @{$h->{pongs}} > $pongs });
     $h->drain(0.02);
     if (defined $h->{closed} || $h->{goaway}) {
         $h->close;

@@ -32,6 +32,9 @@ my $h;
 sub by_hand {
     my ($fields, %opt) = @_;
 
+    # Its PINGs want their answers.
+    $other->drain(0.001);
+
     if (!$h || defined $h->{closed} || $h->{goaway}) {
         $h->close if $h;
         $t->wait_status(sub { $_[0]->agents('b') == 0 });
@@ -51,10 +54,19 @@ sub by_hand {
     my $m = $c->response;
     $c->close;
 
-    # What it thinks of us.
-    $h->wait(sub { $h->{goaway} || defined $x->{reset} }, 0.02);
+    opinion();
 
     return $m;
+}
+
+# What it thinks of us: an answer to PING comes after all that it has to say.
+
+sub opinion {
+    my $pongs = @{$h->{pongs}};
+
+    $h->ping;
+    $h->wait(sub { $h->{goaway} || @{$h->{pongs}} > $pongs });
+    $h->drain(0.005);
 }
 
 my @ok = (':status' => 200);
@@ -182,7 +194,7 @@ for my $trailers ([ ':status' => 200 ], [ 'Upper' => 'x' ],
        "$name: a cut, or nothing of it");
     is($m->{body}, 'body', "$name: the body") if !$m->{cut};
     $c->close;
-    $h->wait(sub { $h->{goaway} || defined $x->{reset} }, 0.02);
+    opinion();
 }
 
 # Informational responses for ever are not.

@@ -18,15 +18,19 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
     server {
         listen 127.0.0.1:%%PORT%%;
         location / { inverting_proxy_pass main; }
-        location /agent/ {
+        location /agent/ { inverting_proxy_agent main; }
+
+        # who does not answer is closed when two thirds of it have passed
+        location /quick/agent/ {
             inverting_proxy_agent main;
-            inverting_proxy_poll_timeout 1s;
+            inverting_proxy_poll_timeout 3s;
         }
         location /api/ { inverting_proxy_api main; }
     }
 EOT
 
 my $h = $t->ptth(backend => 'b');
+my @quick = (backend => 'b', base => '/quick/agent/');
 
 sub ask {
     my ($target) = @_;
@@ -55,6 +59,7 @@ sub answer {
 my $c = ask('/one');
 my $x = $h->take;
 $h->goaway;
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'GOAWAY is heard of');
 my $c2 = ask('/two');
 ok(!$h->wait(sub { @{$h->{arrived}} }, 0.2), 'nothing new after GOAWAY');
 my $next = $t->ptth(backend => 'b', wait => 0);
@@ -147,7 +152,7 @@ ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'gone');
 
 # It does not answer: it is not there.  (Its socket is; nothing else tells.)
 
-my $half = $t->ptth(backend => 'b', pong => 0);
+my $half = $t->ptth(@quick, pong => 0);
 my $busy = ask('/half');
 my $lost = $half->take;
 my $start = now();
@@ -155,7 +160,7 @@ my $end = $half->wait_end(60);
 like($end, qr/^(?:eof|reset)$/, 'no answer to PING: closed');
 ok($half->{seen}{PING}, 'it was asked');
 diag(sprintf('noticed after %.1f s', now() - $start));
-my $good = $t->ptth(backend => 'b', wait => 0);
+my $good = $t->ptth(@quick, wait => 0);
 $x = $good->take;
 is($x && $x->{target}, '/half', 'what it had is offered to another one');
 answer('and answered', $busy, $x, 'ok');
@@ -172,10 +177,9 @@ is($t->status->agents('b'), 1, 'it counts');
 
 # It neither reads nor writes: the socket's buffers fill.
 
-my $stopped = $t->ptth(backend => 'b', rcvbuf => 4096);
-ok($t->wait_status(sub { $_[0]->agents('b') == 2 }), 'two');
 $good->close;
-ok($t->wait_status(sub { $_[0]->agents('b') == 1 }), 'one that does not read');
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'it has gone');
+my $stopped = $t->ptth(@quick, rcvbuf => 4096);
 my $up = $t->client(timeout => 60);
 $up->request('POST', '/up', body => body_bytes('x', 60_000));
 my @more = map { ask('/' . 'x' x 4000) } 1 .. 20;
@@ -212,7 +216,7 @@ ok(waitfor(sub { !$n->exiting }, 5), 'the old workers end');
 $next->close;
 
 # Nor does an agent that does not go, longer than it takes to notice.
-$h = $t->ptth(backend => 'b');
+$h = $t->ptth(@quick);
 $n->quit or fail('nginx does not quit');
 like($h->wait_end, qr/^(?:eof|reset)$/, 'closed');
 $h->close;

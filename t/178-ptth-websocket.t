@@ -25,7 +25,7 @@ my $n = $t->nginx(workers => 4, http => <<'EOT');
         location / { inverting_proxy_pass main; }
         location /idle {
             inverting_proxy_pass main b;
-            inverting_proxy_read_timeout 500ms;
+            inverting_proxy_read_timeout 2s;
         }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
@@ -147,7 +147,8 @@ for my $status (201, 400, 401, 403, 404, 426, 500, 503) {
 $x->fields([ [ ':status', 101 ] ]);
 is($c->response->{status}, 502, 'a 101 is not a thing of HTTP/2');
 $c->close;
-if ($h->wait(sub { $h->{goaway} || defined $h->{closed} }, 0.1)) {
+$h->wait(sub { $h->{goaway} || defined $x->{reset} });
+if ($h->{goaway} || defined $h->{closed}) {
     $h->close;
     $t->wait_status(sub { $_[0]->agents('b') == 0 });
     $h = $t->ptth(backend => 'b',
@@ -168,7 +169,9 @@ for my $case (
     my $c = $t->client;
     $c->request($name eq 'POST' ? 'POST' : 'GET', '/none',
                 headers => \@headers, $name eq 'POST' ? (body => '') : ());
-    my $x = $h->wait(sub { @{$h->{arrived}} }, 1) ? $h->take : undef;
+    waitfor(sub { $h->wait(sub { @{$h->{arrived}} }, 0.01)
+                  || $c->ready(0, 0) });
+    my $x = @{$h->{arrived}} ? $h->take : undef;
 
     if ($x) {
         isnt($x->{method}, 'CONNECT', "$name is no WebSocket");
@@ -201,7 +204,7 @@ $c->close;
 $x->respond(200, [], undef, hold => 1);
 $c->response(head_only => 1);
 for (1 .. 4) {
-    nap(0.2);
+    nap(0.6);
     $x->data('beat');
     is($c->read_exactly(4), 'beat', 'a heart that beats');
 }
@@ -240,7 +243,9 @@ $h->close;
 my $plain = $t->ptth(backend => 'plain');
 $c = $t->client;
 $c->request('GET', '/plain', headers => \@handshake);
-if ($plain->wait(sub { @{$plain->{arrived}} }, 1)) {
+waitfor(sub { $plain->wait(sub { @{$plain->{arrived}} }, 0.01)
+              || $c->ready(0, 0) });
+if (@{$plain->{arrived}}) {
     $x = $plain->take;
     is($x->{method}, 'GET', 'without the setting: no CONNECT');
     is($x->header('Upgrade'), undef, 'and no upgrade');

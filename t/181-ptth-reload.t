@@ -95,6 +95,8 @@ for my $i (1 .. $reloads) {
     nap(0.2);
 }
 
+waitfor(sub { $large->done > 10 }, 30);
+
 for my $load ($small, $large) {
     my $r = $load->stop(30 * slow());
     is(scalar @{$r->{wrong}}, 0, "$load->{name}: nothing was lost")

@@ -41,7 +41,7 @@ my $pid = fork();
 
 if ($pid == 0) {
     CORE::close($wr);
-    my $end = now() + 60 * slow();
+    my $end = now() + 150 * slow();
     my $read = 0;
     while ($read < $grow * length $piece && now() < $end) {
         $read += length $c->read_some(16384);
@@ -70,7 +70,7 @@ cmp_ok($i, '<', $total, 'and so has the agent');
 is($x->{reset}, undef, 'which is no reason to give it up');
 
 CORE::close($wr);
-ok($x->flush(30), 'it goes on');
+ok($x->flush(60), 'it goes on');
 waitpid($pid, 0);
 is($?, 0, 'to its end');
 $c->close;

@@ -196,7 +196,7 @@ $p->stop;
 # It says nothing: that is a time-out, not for ever.
 
 $p = $t->ptth_proxy;
-$a = agent($p, args => [ '-proxy-timeout=1s' ]);
+$a = agent($p, args => [ '-proxy-timeout=4s' ]);
 my $silent = $p->call(qr/ptth$/);
 $h = $p->dialled(timeout => 20);
 works($h, 'silence, then a good one');
@@ -323,7 +323,8 @@ for my $case (
 
     my $answer = sub {
         my $c = $p->call(qr/ptth$/, 0.1);
-        $_->drain(0.001) for grep { !defined $_->{closed} } $first, @h;
+        $_->drain(0.001) for grep { !defined $_->{closed}
+                                    && $_->{stream}->ready(0, 0) } $first, @h;
         return 0 if !$c;
         my $h = $p->upgrade($c, worker => $worker || '0/' . (3 + @h % 9));
         $h->drain(0.001);

@@ -170,9 +170,11 @@ sub agent {
                    : $agents && $agent->log =~ /connected to proxy/;
         };
 
-        waitfor(sub { !$agent->running || $up->() }, 15);
+        # Not asked again: it may be busy by then.
+        my $is_up;
+        waitfor(sub { ($is_up = $up->()) || !$agent->running }, 15);
 
-        if (!$up->()) {
+        if (!$is_up) {
             croak "$agent->{name} does not come up:\n", tail($agent->{log}, 20);
         }
     }
