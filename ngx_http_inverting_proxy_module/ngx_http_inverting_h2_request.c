@@ -17,7 +17,11 @@
 #define NGX_HTTP_INVERTING_H2_NAMES  64
 
 
-/* names come in any case: the library writes them in lower case */
+/* names that are our own, in lower case, stay where they are */
+#define NGX_HTTP_INVERTING_H2_OWN    NGHTTP2_NV_FLAG_NO_COPY_NAME
+
+
+/* others come in any case: the library writes them in lower case */
 #define ngx_http_inverting_h2_is(name, s)                                     \
     ((name)->len == sizeof(s) - 1                                             \
      && ngx_strncasecmp((name)->data, (u_char *) s, sizeof(s) - 1) == 0)
@@ -70,7 +74,7 @@ static ngx_str_t  ngx_http_inverting_h2_start_time =
     ngx_string("x-inverting-proxy-request-start-time");
 
 
-/* the library copies what it is given: one place for all requests will do */
+/* the library copies the array: one place for all requests will do */
 
 static nghttp2_nv  *ngx_http_inverting_h2_nv;
 static size_t       ngx_http_inverting_h2_nv_size;
@@ -125,13 +129,17 @@ ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
      * which are long, have to get there.
      */
 
-    flags = (st->h2->requests++ % NGX_HTTP_INVERTING_H2_NAMES == 0)
-            ? NGHTTP2_NV_FLAG_NONE : NGHTTP2_NV_FLAG_NO_INDEX;
+    flags = NGX_HTTP_INVERTING_H2_OWN;
+
+    if (st->h2->requests++ % NGX_HTTP_INVERTING_H2_NAMES) {
+        flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+    }
 
     if (ngx_http_inverting_h2_parse(st, &head) != NGX_OK
         || (head.user.len
             && ngx_http_inverting_h2_push(&ngx_http_inverting_h2_user,
-                                          &head.user, NGHTTP2_NV_FLAG_NONE)
+                                          &head.user,
+                                          NGX_HTTP_INVERTING_H2_OWN)
                != NGX_OK)
         || ngx_http_inverting_h2_push(&ngx_http_inverting_h2_id, &id, flags)
            != NGX_OK
@@ -154,19 +162,20 @@ ngx_http_inverting_h2_request(ngx_http_inverting_h2_stream_t *st)
 
     ngx_http_inverting_h2_set(0, &ngx_http_inverting_h2_method,
                               st->tunnel ? &ngx_http_inverting_h2_connect
-                                         : &head.method, NGHTTP2_NV_FLAG_NONE);
+                                         : &head.method,
+                              NGX_HTTP_INVERTING_H2_OWN);
     ngx_http_inverting_h2_set(1, &ngx_http_inverting_h2_scheme,
                               &ngx_http_inverting_h2_http,
-                              NGHTTP2_NV_FLAG_NONE);
+                              NGX_HTTP_INVERTING_H2_OWN);
     ngx_http_inverting_h2_set(2, &ngx_http_inverting_h2_authority,
-                              &head.host, NGHTTP2_NV_FLAG_NONE);
+                              &head.host, NGX_HTTP_INVERTING_H2_OWN);
     ngx_http_inverting_h2_set(3, &ngx_http_inverting_h2_path, &head.target,
-                              NGHTTP2_NV_FLAG_NONE);
+                              NGX_HTTP_INVERTING_H2_OWN);
 
     if (st->tunnel) {
         ngx_http_inverting_h2_set(4, &ngx_http_inverting_h2_protocol,
                                   &ngx_http_inverting_h2_websocket,
-                                  NGHTTP2_NV_FLAG_NONE);
+                                  NGX_HTTP_INVERTING_H2_OWN);
         ngx_http_inverting_h2_accept(st, &head.key);
     }
 
