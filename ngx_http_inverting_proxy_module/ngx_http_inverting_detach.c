@@ -158,6 +158,7 @@ ngx_http_inverting_answerer_detach_locked(ngx_http_inverting_zone_t *zone,
     if (t->response.written == 0) {
 
         if (t->slot[NGX_HTTP_INVERTING_TAKER] != NGX_HTTP_INVERTING_NONE
+            && !ngx_http_inverting_lost_twice_locked(zone, t)
             && ngx_http_inverting_harmless_locked(t))
         {
             /*
@@ -167,6 +168,7 @@ ngx_http_inverting_answerer_detach_locked(ngx_http_inverting_zone_t *zone,
              */
 
             t->lost = 1;
+            t->lease = ngx_current_msec + NGX_HTTP_INVERTING_LEASE;
             return;
         }
 
@@ -244,6 +246,7 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
 
     t->answered = 0;
     t->fetchable = 0;
+    t->lost = 0;
     t->lease = 0;
 
     t->backend->active--;

@@ -5,6 +5,7 @@
 
 use lib 't/lib';
 use InvertingProxy::Test;
+use InvertingProxy::Test::Cut;
 
 my $t = InvertingProxy::Test->new;
 
@@ -47,7 +48,14 @@ sub headers {
                          "X-Inverting-Proxy-Request-ID: $id" ]);
 }
 
-for my $how ('closes both', 'dies with its worker', 'closes the request') {
+my $no_debugger = cut_missing($A);
+
+for my $how ('closes both', 'dies with its worker',
+             'closes both, and its worker dies of it', 'closes the request')
+{
+  SKIP: {
+    skip($no_debugger, 1) if $no_debugger && $how =~ /dies of it/;
+
     my $size = $how eq 'closes the request' ? 8_000_000 : 200_000;
     my $data = body_bytes($how, $size);
 
@@ -78,13 +86,25 @@ for my $how ('closes both', 'dies with its worker', 'closes the request') {
         $p->last_chunk;
         is($p->response->{status}, 200, "$how: the end of its POST");
         $c->close;
-        next;
+        last SKIP;
     }
 
     if ($how eq 'closes both') {
         $f->close;
         nap(0.1);
         $p->close;
+
+    } elsif ($how =~ /dies of it/) {
+        $p->close;
+        nap(0.3);
+
+        # After its end was given up, before anything followed from that.
+        my $r = cut($B, 'ngx_http_inverting_taker_detach_locked',
+                    when => sub { $f->close });
+        ok($r->{stopped}, "$how: stopped") or diag($r->{out});
+        waitfor(sub { my @w = $n->workers;
+                      @w == 2 && !grep { $_ == $B } @w });
+        ($B) = grep { $_ != $A } $n->workers;
 
     } else {
         ok($n->kill_worker($B), "$how");
@@ -114,6 +134,23 @@ for my $how ('closes both', 'dies with its worker', 'closes the request') {
     is($c->response->{body}, 'ok', "$how: an answer");
     $p->finish;
     $c->close;
+  }
 }
+
+
+# The response is lost, and the request is not let go of.
+
+my $c = at($A);
+$c->request('PUT', '/x', length => 4);
+my $id = $peer->take;
+my $f = at($B);
+$f->request('GET', '/agent/request', headers($id));
+is($f->response(head_only => 1)->{status}, 200, 'a request');
+is($peer->respond($id, '')->{status}, 400, 'its response is lost');
+is($peer->respond($id, $peer->response(200, [], 'x'))->{status}, 404,
+   'another one comes too late');
+my $m = $c->response;
+is($m->{status}, 502, 'not for ever is its end waited for');
+cmp_ok($m->{at}{end}, '<', 15 * slow(), 'no longer than for an agent');
 
 $t->done;
