@@ -59,6 +59,15 @@ typedef struct {
 } ngx_http_inverting_h1_t;
 
 
+/* all of the response has come, and not yet the end of the request */
+#define ngx_http_inverting_h1_is_early(h1)                                    \
+    ((h1)->state == ngx_http_inverting_h1_done && (h1)->pending.len == 0      \
+     && !(h1)->sent)
+
+#define NGX_HTTP_INVERTING_H1_EARLY                                           \
+    "its response came before the end of the request"
+
+
 static ngx_int_t ngx_http_inverting_h1_init(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h1_input(ngx_http_inverting_ptth_t *ptth,
     u_char *buf, size_t size);
@@ -154,7 +163,15 @@ ngx_http_inverting_h1_drain(ngx_http_inverting_ptth_t *ptth)
 static void
 ngx_http_inverting_h1_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
 {
+    ngx_http_inverting_h1_t  *h1;
+
     /* the kernel looks after the connection */
+
+    h1 = ptth->session;
+
+    if (ngx_http_inverting_h1_is_early(h1)) {
+        ptth->failed = NGX_HTTP_INVERTING_H1_EARLY;
+    }
 }
 
 
@@ -328,17 +345,27 @@ ngx_http_inverting_h1_output(ngx_http_inverting_ptth_t *ptth)
             break;
         }
 
+        if (rc == 0) {
+            h1->sent = 1;
+            ngx_http_inverting_close(&h1->taker, NGX_HTTP_INVERTING_PENDING);
+
+            if (h1->state == ngx_http_inverting_h1_done) {
+                ngx_http_inverting_h1_end(h1);
+            }
+
+            break;
+        }
+
+        if (ngx_http_inverting_h1_is_early(h1)) {
+            ptth->failed = NGX_HTTP_INVERTING_H1_EARLY;
+            break;
+        }
+
         if (rc == NGX_ERROR) {
 
             /* only that can say it */
 
             ptth->failed = "the client has gone";
-            break;
-        }
-
-        if (rc == 0) {
-            h1->sent = 1;
-            ngx_http_inverting_close(&h1->taker, NGX_HTTP_INVERTING_PENDING);
             break;
         }
 
@@ -770,11 +797,22 @@ ngx_http_inverting_h1_end(ngx_http_inverting_h1_t *h1)
         return;
     }
 
-    again = (h1->sent && !h1->last && !h1->tunnel);
+    again = (!h1->last && !h1->tunnel);
 
     if (h1->answerer.tx) {
         ngx_http_inverting_pipe_finish(&h1->answerer,
                                        NGX_HTTP_INVERTING_PIPE_EOF);
+
+        if (again && !h1->sent) {
+
+            /*
+             * All of the request may have been sent, and its end not have
+             * been said yet: the client's worker does that by itself.  If it
+             * was not all, more comes, or the client goes, or the next tick.
+             */
+
+            return;
+        }
     }
 
     ngx_http_inverting_h1_release(h1, NGX_HTTP_INVERTING_PENDING);

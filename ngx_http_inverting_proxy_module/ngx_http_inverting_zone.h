@@ -175,7 +175,8 @@ typedef struct {
     ngx_msec_t                     queued;      /* in the queue since */
     ngx_msec_t                     queue_timeout;
     ngx_msec_t                     lease;       /* to be fetched, then to be
-                                                   answered, by then; or 0 */
+                                                   answered, by then; or, when
+                                                   lost, let go of; or 0 */
     uint64_t                       start_sec;   /* wall clock */
     uint32_t                       start_nsec;
 

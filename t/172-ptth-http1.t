@@ -4,6 +4,7 @@
 
 use lib 't/lib';
 use InvertingProxy::Test;
+use InvertingProxy::Test::Cut;
 use InvertingProxy::Test::WebSocket;
 use InvertingProxy::Test::Work;
 
@@ -20,6 +21,7 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         listen 127.0.0.1:%%PORT%%;
         client_max_body_size 0;
         location / { inverting_proxy_pass main; }
+        location = /pid { return 200 $pid; }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
     }
@@ -172,6 +174,43 @@ is($h->read_head->{target}, '/next', 'another connection has the next one');
 $h->respond(200, [], 'fine');
 is($next->response->{body}, 'fine', 'and answers it');
 $next->close;
+
+
+# All of it is sent, and answered, before the client's worker has said that this
+# was all.
+
+SKIP: {
+    my ($worker) = $h->{answer}->header('X-Inverting-Proxy-Worker') =~ /^(\d)/;
+    my ($its) = grep { $_->{worker} == $worker }
+                     @{$t->status->{doc}{workers}};
+    my ($pid) = grep { $_ != $its->{pid} } $n->workers;
+    my $why = cut_missing($pid);
+    skip($why, 1) if $why;
+
+    my $c;
+    waitfor(sub { $c->close if $c;
+                  $c = $t->client;
+                  return $c->get('/pid')->{body} == $pid });
+
+    my $cut = cut($pid, 'ngx_http_inverting_pipe_finish', go => 1,
+                  when => sub { $c->request('POST', '/all', body => 'x') },
+                  hold => sub {
+                      my $r = $h->read_head;
+                      $h->read_body($r);
+                      is($r->{body}, 'x', 'all of a request');
+                      $h->respond(200, [], 'all');
+                      nap(0.3);
+                  });
+    ok($cut->{stopped}, 'is answered before its end is known')
+        or diag($cut->{out});
+    is($c->response->{body}, 'all', 'its client has the response');
+    $c->close;
+
+    ($c, my $r) = ask('GET', '/on');
+    $h->respond(200, [], 'on');
+    is($c->response->{body}, 'on', 'the connection goes on');
+    $c->close;
+}
 
 
 # How it ends
