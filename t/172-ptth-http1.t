@@ -23,6 +23,10 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         location / { inverting_proxy_pass main; }
         location = /pid { return 200 $pid; }
         location /agent/ { inverting_proxy_agent main; }
+        location /quick/agent/ {
+            inverting_proxy_agent main;
+            inverting_proxy_poll_timeout 3s;
+        }
         location /api/ { inverting_proxy_api main; }
     }
 EOT
@@ -177,9 +181,16 @@ $next->close;
 
 
 # All of it is sent, and answered, before the client's worker has said that this
-# was all.
+# was all.  That is waited for, but no longer than for a tick.
 
-SKIP: {
+for my $quick (0, 1) {
+  SKIP: {
+    if ($quick) {
+        $h->close;
+        ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'none is left');
+        $h = $t->ptth(@h1, base => '/quick/agent/');
+    }
+
     my ($worker) = $h->{answer}->header('X-Inverting-Proxy-Worker') =~ /^(\d)/;
     my ($its) = grep { $_->{worker} == $worker }
                      @{$t->status->{doc}{workers}};
@@ -199,7 +210,7 @@ SKIP: {
                       $h->read_body($r);
                       is($r->{body}, 'x', 'all of a request');
                       $h->respond(200, [], 'all');
-                      nap(0.3);
+                      $quick ? gone('for a tick') : nap(0.3);
                   });
     ok($cut->{stopped}, 'is answered before its end is known')
         or diag($cut->{out});
@@ -208,9 +219,14 @@ SKIP: {
 
     ($c, my $r) = ask('GET', '/on');
     $h->respond(200, [], 'on');
-    is($c->response->{body}, 'on', 'the connection goes on');
+    is($c->response->{body}, 'on', $quick ? 'another connection serves'
+                                          : 'the connection goes on');
     $c->close;
+  }
 }
+
+like($n->log, qr/ends: its response came before the end of the request/,
+     'in the log');
 
 
 # How it ends
