@@ -19,6 +19,7 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
 
     server {
         listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT_small%% sndbuf=16k;
         client_max_body_size 0;
         location / { inverting_proxy_pass main; }
         location = /pid { return 200 $pid; }
@@ -178,6 +179,22 @@ is($h->read_head->{target}, '/next', 'another connection has the next one');
 $h->respond(200, [], 'fine');
 is($next->response->{body}, 'fine', 'and answers it');
 $next->close;
+
+
+# The same when its client reads nothing of the answer, which the zone holds as a
+# whole, and goes on with the request.
+
+$c = $t->client(port => $n->port('small'), rcvbuf => 4096);
+$c->request('POST', '/more', length => 1000);
+$c->write('x' x 10);
+$r = $h->read_head;
+$h->read_exactly(10);
+$h->respond(403, [], 'no' x 30_000);
+is($h->wait_end(0.3), undef, 'an answer that is whole, and not read');
+$c->write('x' x 10);
+gone('more of the request');
+is(length $c->response->{body}, 60_000, 'the answer, none the less');
+$c->close;
 
 
 # All of it is sent, and answered, before the client's worker has said that this
