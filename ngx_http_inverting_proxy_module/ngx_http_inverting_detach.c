@@ -244,6 +244,13 @@ ngx_http_inverting_lost_locked(ngx_http_inverting_zone_t *zone,
         t->queued = ngx_current_msec;
     }
 
+    if (!t->body) {
+
+        /* a poll's fetch reads none; of a WebSocket more may come yet */
+
+        t->request.abandoned = 0;
+    }
+
     t->answered = 0;
     t->fetchable = 0;
     t->lost = 0;
