@@ -642,6 +642,11 @@ ngx_http_inverting_postconfiguration(ngx_conf_t *cf)
         }
     }
 
+    if (RAND_bytes((u_char *) &mcf->generation, sizeof(uint64_t)) != 1) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "RAND_bytes() failed");
+        return NGX_ERROR;
+    }
+
     mcf->workers = ngx_http_inverting_worker_add_zone(cf,
                                            &ngx_http_inverting_proxy_module);
 
@@ -649,37 +654,21 @@ ngx_http_inverting_postconfiguration(ngx_conf_t *cf)
 }
 
 
+/* an error here would end the master: what can fail was done before */
+
 static ngx_int_t
 ngx_http_inverting_init_module(ngx_cycle_t *cycle)
 {
-    ngx_uint_t                              i;
-    ngx_http_inverting_zone_t             **zone;
-    ngx_http_inverting_proxy_main_conf_t   *mcf;
+    ngx_http_inverting_proxy_main_conf_t  *mcf;
 
     mcf = ngx_http_cycle_get_module_main_conf(cycle,
                                               ngx_http_inverting_proxy_module);
 
-    if (mcf == NULL || mcf->workers == NULL) {
-        return NGX_OK;
+    if (mcf && mcf->workers) {
+        ngx_http_inverting_worker_accept(mcf->workers, mcf->generation);
     }
 
-    if (RAND_bytes((u_char *) &mcf->generation, sizeof(uint64_t)) != 1) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "RAND_bytes() failed");
-        return NGX_ERROR;
-    }
-
-    zone = mcf->zones.elts;
-
-    for (i = 0; i < mcf->zones.nelts; i++) {
-
-        if (zone[i]->file.len && !ngx_test_config
-            && ngx_http_inverting_state_init_module(zone[i], cycle) != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return ngx_http_inverting_worker_init_module(cycle, mcf->workers);
+    return NGX_OK;
 }
 
 
@@ -744,7 +733,9 @@ ngx_http_inverting_init_zone(ngx_http_inverting_zone_t *zone,
 
     ngx_http_inverting_lock(zone);
 
-    if (zone->sh->conf_generation != generation) {
+    if (zone->sh->conf_generation != generation
+        && ngx_http_inverting_worker_is_current(generation))
+    {
         ngx_http_inverting_registry_configure_locked(zone, stale, cycle->log);
         zone->sh->conf_generation = generation;
     }

@@ -206,7 +206,7 @@ ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone, ngx_log_t *log)
 /* only what is not there: others may have their own use for a folder */
 
 ngx_int_t
-ngx_http_inverting_state_init_module(ngx_http_inverting_zone_t *zone,
+ngx_http_inverting_state_folder(ngx_http_inverting_zone_t *zone,
     ngx_cycle_t *cycle)
 {
     char             *folder, *p;

@@ -32,8 +32,8 @@ ngx_int_t ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone,
     ngx_log_t *log);
 
 /* in the master, before the workers: makes the file's folder for them */
-ngx_int_t ngx_http_inverting_state_init_module(
-    ngx_http_inverting_zone_t *zone, ngx_cycle_t *cycle);
+ngx_int_t ngx_http_inverting_state_folder(ngx_http_inverting_zone_t *zone,
+    ngx_cycle_t *cycle);
 
 /*
  * In a worker; "stale" are ids, ngx_str_t, of backends that are to be read

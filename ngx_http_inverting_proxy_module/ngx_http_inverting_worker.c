@@ -13,6 +13,7 @@
 
 #include "ngx_http_inverting_exchange.h"
 #include "ngx_http_inverting_expiry.h"
+#include "ngx_http_inverting_process.h"
 #include "ngx_http_inverting_random.h"
 #include "ngx_http_inverting_state.h"
 #include "ngx_http_inverting_worker.h"
@@ -23,16 +24,12 @@
 /* milliseconds */
 #define NGX_HTTP_INVERTING_RESCAN        1000
 
-/* a process's start time is looked up in every so many'th rescan */
-#define NGX_HTTP_INVERTING_START_TIME    8
-
-/* a start time that could not be found out */
-#define NGX_HTTP_INVERTING_UNKNOWN       ((uint64_t) -1)
+/* one in so many rescans looks for dead workers thoroughly */
+#define NGX_HTTP_INVERTING_THOROUGH      8
 
 
 typedef struct {
-    ngx_pid_t                        pid;          /* 0: free */
-    uint64_t                         start_time;   /* clock ticks since boot */
+    ngx_http_inverting_process_t     process;      /* none: free */
     uint32_t                         generation;
     uint32_t                         worker;
     uint32_t                         exiting;
@@ -40,15 +37,29 @@ typedef struct {
 
 
 typedef struct {
-    uint32_t                         ready;        /* the eventfds were made */
+    uint64_t                         configuration;  /* the last accepted */
     uint32_t                         generation;
-    ngx_fd_t                         fds[NGX_HTTP_INVERTING_SLOTS];
     ngx_http_inverting_worker_slot_t slots[NGX_HTTP_INVERTING_SLOTS];
 } ngx_http_inverting_workers_sh_t;
 
 
+/* the master's, which workers inherit: one for all cycles that have the zone */
+
+typedef struct {
+    ngx_uint_t                       cycles;
+    ngx_slab_pool_t                 *shpool;
+    ngx_http_inverting_workers_sh_t *sh;
+    ngx_fd_t                         fds[NGX_HTTP_INVERTING_SLOTS];
+} ngx_http_inverting_workers_t;
+
+
 static ngx_int_t ngx_http_inverting_worker_zone_init(ngx_shm_zone_t *shm_zone,
     void *data);
+static ngx_http_inverting_workers_t *ngx_http_inverting_worker_zone_make(
+    ngx_shm_zone_t *shm_zone);
+static ngx_int_t ngx_http_inverting_worker_make_fds(
+    ngx_http_inverting_workers_t *workers, ngx_log_t *log);
+static void ngx_http_inverting_worker_zone_cleanup(void *data);
 static ngx_uint_t ngx_http_inverting_worker_claim(ngx_cycle_t *cycle);
 static void ngx_http_inverting_worker_attach(ngx_http_inverting_zone_t *zone,
     uint32_t generation);
@@ -65,14 +76,10 @@ static void ngx_http_inverting_worker_notify(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t, ngx_uint_t role, ngx_queue_t *queue);
 static void ngx_http_inverting_worker_rescan(ngx_event_t *ev);
 static void ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
-    ngx_uint_t start_time);
-static ngx_uint_t ngx_http_inverting_worker_is_dead(
-    ngx_http_inverting_worker_slot_t *slot, ngx_uint_t start_time);
-static uint64_t ngx_http_inverting_worker_start_time(ngx_pid_t pid);
+    ngx_uint_t thorough);
 
 
-static ngx_http_inverting_workers_sh_t  *ngx_http_inverting_workers;
-static ngx_slab_pool_t                  *ngx_http_inverting_workers_pool;
+static ngx_http_inverting_workers_t     *ngx_http_inverting_workers;
 static ngx_array_t                      *ngx_http_inverting_worker_zones;
 static ngx_uint_t                        ngx_http_inverting_worker_slot;
 static ngx_connection_t                 *ngx_http_inverting_worker_conn;
@@ -85,15 +92,24 @@ static ngx_connection_t                  ngx_http_inverting_worker_dumb;
 ngx_shm_zone_t *
 ngx_http_inverting_worker_add_zone(ngx_conf_t *cf, void *tag)
 {
-    ngx_shm_zone_t    *shm_zone;
+    ngx_shm_zone_t      *shm_zone;
+    ngx_pool_cleanup_t  *cln;
 
-    static ngx_str_t   name = ngx_string("inverting_proxy_workers");
+    static ngx_str_t     name = ngx_string("inverting_proxy_workers");
 
     shm_zone = ngx_shared_memory_add(cf, &name,
                                      NGX_HTTP_INVERTING_WORKERS_SIZE, tag);
     if (shm_zone == NULL) {
         return NULL;
     }
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    cln->handler = ngx_http_inverting_worker_zone_cleanup;
+    cln->data = shm_zone;
 
     shm_zone->init = ngx_http_inverting_worker_zone_init;
 
@@ -104,67 +120,125 @@ ngx_http_inverting_worker_add_zone(ngx_conf_t *cf, void *tag)
 static ngx_int_t
 ngx_http_inverting_worker_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 {
-    ngx_slab_pool_t                  *shpool;
-    ngx_http_inverting_workers_sh_t  *sh;
+    ngx_http_inverting_workers_t  *workers;
 
-    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+    workers = data ? data : ngx_http_inverting_worker_zone_make(shm_zone);
 
-    if (data || shm_zone->shm.exists) {
-        shm_zone->data = shpool->data;
-        return NGX_OK;
-    }
-
-    sh = ngx_slab_calloc(shpool, sizeof(ngx_http_inverting_workers_sh_t));
-    if (sh == NULL) {
+    if (workers == NULL) {
         return NGX_ERROR;
     }
 
-    shpool->data = sh;
-    shm_zone->data = sh;
+    workers->cycles++;
+    shm_zone->data = workers;
 
     return NGX_OK;
 }
 
 
-ngx_int_t
-ngx_http_inverting_worker_init_module(ngx_cycle_t *cycle,
-    ngx_shm_zone_t *workers)
+static ngx_http_inverting_workers_t *
+ngx_http_inverting_worker_zone_make(ngx_shm_zone_t *shm_zone)
 {
-    ngx_uint_t                        i;
-    ngx_http_inverting_workers_sh_t  *sh;
+    ngx_http_inverting_workers_t  *workers;
 
-    sh = workers->data;
-
-    if (ngx_test_config || sh->ready) {
-        return NGX_OK;
+    workers = ngx_calloc(sizeof(ngx_http_inverting_workers_t),
+                         shm_zone->shm.log);
+    if (workers == NULL) {
+        return NULL;
     }
 
-    /*
-     * They outlive every configuration, and have to be there before the first
-     * worker is: only then do all workers have them under the same number.
-     */
+    workers->shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+    workers->sh = ngx_slab_calloc(workers->shpool,
+                                  sizeof(ngx_http_inverting_workers_sh_t));
+
+    if (workers->sh == NULL
+        || (!ngx_test_config
+            && ngx_http_inverting_worker_make_fds(workers, shm_zone->shm.log)
+               != NGX_OK))
+    {
+        ngx_free(workers);
+        return NULL;
+    }
+
+    return workers;
+}
+
+
+/*
+ * They have to be there before the first worker is: only then do all workers
+ * have them under the same number.
+ */
+
+static ngx_int_t
+ngx_http_inverting_worker_make_fds(ngx_http_inverting_workers_t *workers,
+    ngx_log_t *log)
+{
+    ngx_uint_t  i;
 
     for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
 
-        sh->fds[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+        workers->fds[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
 
-        if (sh->fds[i] == -1) {
-            ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
+        if (workers->fds[i] == -1) {
+            ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
                           "eventfd() failed: the inverting proxy needs %d "
                           "descriptors in the master process",
                           NGX_HTTP_INVERTING_SLOTS);
 
             while (i--) {
-                (void) close(sh->fds[i]);
+                (void) close(workers->fds[i]);
             }
 
             return NGX_ERROR;
         }
     }
 
-    sh->ready = 1;
-
     return NGX_OK;
+}
+
+
+/* a configuration is done with, or was refused */
+
+static void
+ngx_http_inverting_worker_zone_cleanup(void *data)
+{
+    ngx_shm_zone_t  *shm_zone = data;
+
+    ngx_uint_t                     i;
+    ngx_http_inverting_workers_t  *workers;
+
+    workers = shm_zone->data;
+
+    if (workers == NULL || --workers->cycles) {
+        return;
+    }
+
+    for (i = 0; i < NGX_HTTP_INVERTING_SLOTS && !ngx_test_config; i++) {
+        (void) close(workers->fds[i]);
+    }
+
+    ngx_free(workers);
+}
+
+
+void
+ngx_http_inverting_worker_accept(ngx_shm_zone_t *shm_zone,
+    uint64_t configuration)
+{
+    ngx_http_inverting_workers_t  *workers;
+
+    workers = shm_zone->data;
+
+    __atomic_store_n(&workers->sh->configuration, configuration,
+                     __ATOMIC_SEQ_CST);
+}
+
+
+ngx_uint_t
+ngx_http_inverting_worker_is_current(uint64_t configuration)
+{
+    return __atomic_load_n(&ngx_http_inverting_workers->sh->configuration,
+                           __ATOMIC_SEQ_CST)
+           == configuration;
 }
 
 
@@ -180,7 +254,6 @@ ngx_http_inverting_worker_init_process(ngx_cycle_t *cycle,
     ngx_http_inverting_random_init();
 
     ngx_http_inverting_workers = workers->data;
-    ngx_http_inverting_workers_pool = (ngx_slab_pool_t *) workers->shm.addr;
     ngx_http_inverting_worker_zones = zones;
     ngx_http_inverting_worker_dumb.fd = -1;
 
@@ -199,7 +272,7 @@ ngx_http_inverting_worker_init_process(ngx_cycle_t *cycle,
     }
 
     i = ngx_http_inverting_worker_slot;
-    generation = ngx_http_inverting_workers->slots[i].generation;
+    generation = ngx_http_inverting_workers->sh->slots[i].generation;
 
     zonep = zones->elts;
 
@@ -242,19 +315,21 @@ ngx_http_inverting_worker_claim(ngx_cycle_t *cycle)
     ngx_http_inverting_workers_sh_t   *sh;
     ngx_http_inverting_worker_slot_t  *slot;
 
-    sh = ngx_http_inverting_workers;
+    sh = ngx_http_inverting_workers->sh;
 
-    ngx_shmtx_lock(&ngx_http_inverting_workers_pool->mutex);
+    ngx_shmtx_lock(&ngx_http_inverting_workers->shpool->mutex);
 
     for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
         slot = &sh->slots[i];
 
-        if (slot->pid && !ngx_http_inverting_worker_is_dead(slot, 1)) {
+        if (slot->process.pid
+            && !ngx_http_inverting_process_is_dead(&slot->process, 1))
+        {
             continue;
         }
 
-        slot->pid = ngx_pid;
-        slot->start_time = ngx_http_inverting_worker_start_time(ngx_pid);
+        ngx_http_inverting_process_self(&slot->process);
+
         slot->worker = ngx_worker;
         slot->exiting = 0;
         slot->generation = ++sh->generation;
@@ -262,7 +337,7 @@ ngx_http_inverting_worker_claim(ngx_cycle_t *cycle)
         break;
     }
 
-    ngx_shmtx_unlock(&ngx_http_inverting_workers_pool->mutex);
+    ngx_shmtx_unlock(&ngx_http_inverting_workers->shpool->mutex);
 
     return (i < NGX_HTTP_INVERTING_SLOTS) ? i : NGX_HTTP_INVERTING_NONE;
 }
@@ -376,12 +451,12 @@ ngx_http_inverting_worker_exit_process(void)
         zone->slot = NGX_HTTP_INVERTING_NONE;
     }
 
-    ngx_shmtx_lock(&ngx_http_inverting_workers_pool->mutex);
+    ngx_shmtx_lock(&ngx_http_inverting_workers->shpool->mutex);
 
-    slot = &ngx_http_inverting_workers->slots[n];
-    slot->pid = 0;
+    slot = &ngx_http_inverting_workers->sh->slots[n];
+    slot->process.pid = 0;
 
-    ngx_shmtx_unlock(&ngx_http_inverting_workers_pool->mutex);
+    ngx_shmtx_unlock(&ngx_http_inverting_workers->shpool->mutex);
 }
 
 
@@ -404,7 +479,7 @@ ngx_http_inverting_worker_event(ngx_event_t *ev)
         c->close = 0;
 
         i = ngx_http_inverting_worker_slot;
-        ngx_http_inverting_workers->slots[i].exiting = 1;
+        ngx_http_inverting_workers->sh->slots[i].exiting = 1;
 
         for (i = 0; i < ngx_http_inverting_worker_zones->nelts; i++) {
             ngx_http_inverting_worker_exiting(zone[i]);
@@ -613,7 +688,7 @@ ngx_http_inverting_worker_rescan(ngx_event_t *ev)
                ((u_char *) ev - offsetof(ngx_http_inverting_zone_t, rescan));
 
     ngx_http_inverting_worker_bury(zone, zone->rescans++
-                                         % NGX_HTTP_INVERTING_START_TIME == 0);
+                                         % NGX_HTTP_INVERTING_THOROUGH == 0);
 
     /* a writer may have died between setting a bit and signaling it */
 
@@ -647,7 +722,7 @@ ngx_http_inverting_worker_rescan(ngx_event_t *ev)
 
 static void
 ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
-    ngx_uint_t start_time)
+    ngx_uint_t thorough)
 {
     uint32_t                           generation;
     ngx_uint_t                         i;
@@ -661,11 +736,11 @@ ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
             continue;
         }
 
-        slot = &ngx_http_inverting_workers->slots[i];
+        slot = &ngx_http_inverting_workers->sh->slots[i];
 
         if (slot->generation == generation
-            && slot->pid
-            && !ngx_http_inverting_worker_is_dead(slot, start_time))
+            && slot->process.pid
+            && !ngx_http_inverting_process_is_dead(&slot->process, thorough))
         {
             continue;
         }
@@ -687,89 +762,6 @@ ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
 }
 
 
-static ngx_uint_t
-ngx_http_inverting_worker_is_dead(ngx_http_inverting_worker_slot_t *slot,
-    ngx_uint_t start_time)
-{
-    uint64_t  now;
-
-    if (slot->pid != ngx_pid && kill(slot->pid, 0) == -1) {
-
-        if (ngx_errno != NGX_EPERM) {
-            return 1;
-        }
-
-        /* a stranger has the number by now, or "user" was changed */
-
-        start_time = 1;
-    }
-
-    if (!start_time) {
-        return 0;
-    }
-
-    now = ngx_http_inverting_worker_start_time(slot->pid);
-
-    return now != slot->start_time
-           && now != NGX_HTTP_INVERTING_UNKNOWN
-           && slot->start_time != NGX_HTTP_INVERTING_UNKNOWN;
-}
-
-
-/* 0: there is no such process, or it is a zombie */
-
-static uint64_t
-ngx_http_inverting_worker_start_time(ngx_pid_t pid)
-{
-    u_char     *p, *last, path[sizeof("/proc//stat") + NGX_INT64_LEN];
-    u_char      buf[1024];
-    ssize_t     n;
-    uint64_t    value;
-    ngx_fd_t    fd;
-    ngx_uint_t  field;
-
-    ngx_sprintf(path, "/proc/%P/stat%Z", pid);
-
-    fd = ngx_open_file(path, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-    if (fd == NGX_INVALID_FILE) {
-        return (ngx_errno == NGX_ENOENT) ? 0 : NGX_HTTP_INVERTING_UNKNOWN;
-    }
-
-    n = ngx_read_fd(fd, buf, sizeof(buf) - 1);
-
-    (void) ngx_close_file(fd);
-
-    if (n <= 0) {
-        return 0;
-    }
-
-    buf[n] = '\0';
-    last = buf + n;
-
-    /* the second field is the name, in parentheses that it may have as well */
-
-    for (p = last; p > buf && *p != ')'; p--) { /* void */ }
-
-    if (p + 2 >= last || p[2] == 'Z' || p[2] == 'X') {
-        return 0;
-    }
-
-    for (field = 2; field < 22 && p < last; p++) {
-        if (*p == ' ') {
-            field++;
-        }
-    }
-
-    value = 0;
-
-    while (p < last && *p >= '0' && *p <= '9') {
-        value = value * 10 + (*p++ - '0');
-    }
-
-    return value;
-}
-
-
 void
 ngx_http_inverting_worker_on_exiting(ngx_http_inverting_exiting_pt handler)
 {
@@ -785,10 +777,12 @@ ngx_http_inverting_worker_each(ngx_http_inverting_worker_add_pt add,
     ngx_http_inverting_worker_slot_t  *slot;
 
     for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
-        slot = &ngx_http_inverting_workers->slots[i];
+        slot = &ngx_http_inverting_workers->sh->slots[i];
 
-        if (slot->pid && !ngx_http_inverting_worker_is_dead(slot, 1)) {
-            add(data, i, slot->pid, slot->worker, slot->exiting);
+        if (slot->process.pid
+            && !ngx_http_inverting_process_is_dead(&slot->process, 1))
+        {
+            add(data, i, slot->process.pid, slot->worker, slot->exiting);
         }
     }
 }

@@ -15,8 +15,8 @@
  * Worker processes, and how they wake each other.
  *
  * A zone of our own, "inverting_proxy_workers", has a slot for each worker
- * that serves, and the numbers of the eventfds, which the master made before
- * any fork.  A worker is its slot and the slot's generation.
+ * that serves; to each belongs an eventfd, which the master made before any
+ * fork.  A worker is its slot and the slot's generation.
  *
  * In each zone every slot has a bitmap with a bit for each transaction and for
  * each receiver.  To notify is to set a bit and, if the slot was not signaled
@@ -26,12 +26,18 @@
  */
 
 
-/* adds the workers' zone to the cycle; NULL: an error was logged */
+/*
+ * Adds the workers' zone to the cycle; NULL: an error was logged.  The eventfds
+ * come with it, and go with the last cycle that has it.
+ */
 ngx_shm_zone_t *ngx_http_inverting_worker_add_zone(ngx_conf_t *cf, void *tag);
 
-/* in the master, once the configuration is accepted: makes the eventfds */
-ngx_int_t ngx_http_inverting_worker_init_module(ngx_cycle_t *cycle,
-    ngx_shm_zone_t *workers);
+/* in the master: from now on this configuration is the current one */
+void ngx_http_inverting_worker_accept(ngx_shm_zone_t *workers,
+    uint64_t configuration);
+
+/* in a worker, which may have started late, of the last configuration but one */
+ngx_uint_t ngx_http_inverting_worker_is_current(uint64_t configuration);
 
 /*
  * In a worker: claims a slot, cleans up after dead ones, listens.  The zones

@@ -59,6 +59,7 @@ ngx_http_inverting_zone_add(ngx_conf_t *cf, ngx_http_inverting_zone_t *zone,
     }
 
     zone->registry_size = registry_size;
+    zone->cycle = cf->cycle;
     zone->shm_zone = shm_zone;
 
     shm_zone->init = ngx_http_inverting_zone_init;
@@ -77,6 +78,12 @@ ngx_http_inverting_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     zone = shm_zone->data;
     zone->shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (zone->file.len
+        && ngx_http_inverting_state_folder(zone, zone->cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     if (old == NULL && !shm_zone->shm.exists) {
         return ngx_http_inverting_zone_make(zone);

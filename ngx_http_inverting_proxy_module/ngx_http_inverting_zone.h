@@ -292,6 +292,7 @@ struct ngx_http_inverting_zone_s {
     size_t                           registry_size;
     ngx_str_t                        file;          /* state= or empty */
     time_t                           expiry;        /* 0: never */
+    ngx_cycle_t                     *cycle;         /* that has it */
     ngx_shm_zone_t                  *shm_zone;      /* NULL: undefined yet */
     ngx_slab_pool_t                 *shpool;
 
