@@ -308,7 +308,9 @@ ngx_http_inverting_end_tx_locked(ngx_http_inverting_zone_t *zone,
             rcv = &zone->receivers[t->receiver];
 
             ngx_http_inverting_unassign_locked(zone, rcv, t);
+
             rcv->n--;
+            ngx_http_inverting_relink_receiver_locked(zone, rcv);
 
             if (rcv->first == NGX_HTTP_INVERTING_NONE
                 && rcv->state == NGX_HTTP_INVERTING_RECEIVER_ASSIGNED)

@@ -13,6 +13,11 @@
 #include "ngx_http_inverting_worker.h"
 
 
+static void ngx_http_inverting_receivers_end_locked(
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_backend_t *backend,
+    uint64_t *key);
+
+
 ngx_int_t
 ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, ngx_http_inverting_offer_t *offer,
@@ -384,19 +389,13 @@ void
 ngx_http_inverting_backend_end_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend)
 {
-    uint32_t                        n;
-    ngx_uint_t                      i;
-    ngx_http_inverting_tx_t        *t;
-    ngx_http_inverting_receiver_t  *rcv;
+    ngx_uint_t                i;
+    ngx_http_inverting_tx_t  *t;
 
     /* nobody has seen the next agent yet */
     backend->last_present = 0;
 
-    for (n = backend->receivers; n != NGX_HTTP_INVERTING_NONE; n = rcv->next) {
-        rcv = &zone->receivers[n];
-        rcv->state = NGX_HTTP_INVERTING_RECEIVER_ENDING;
-        ngx_http_inverting_notify_receiver(zone, rcv);
-    }
+    ngx_http_inverting_receivers_end_locked(zone, backend, NULL);
 
     if (backend->waiting == 0 && backend->active == 0) {
         return;
@@ -413,23 +412,45 @@ ngx_http_inverting_backend_end_locked(ngx_http_inverting_zone_t *zone,
 }
 
 
+/* those of the key, or all */
+
+static void
+ngx_http_inverting_receivers_end_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_backend_t *backend, uint64_t *key)
+{
+    uint32_t                        n, next;
+    ngx_uint_t                      full;
+    ngx_http_inverting_receiver_t  *rcv;
+
+    /* those with room come last: they go to the end of the other list */
+
+    for (full = 2; full-- > 0; /* void */ ) {
+
+        for (n = backend->receivers[full];
+             n != NGX_HTTP_INVERTING_NONE;
+             n = next)
+        {
+            rcv = &zone->receivers[n];
+            next = rcv->next;
+
+            if (key == NULL || rcv->key == *key) {
+                rcv->state = NGX_HTTP_INVERTING_RECEIVER_ENDING;
+                ngx_http_inverting_relink_receiver_locked(zone, rcv);
+                ngx_http_inverting_notify_receiver(zone, rcv);
+            }
+        }
+    }
+}
+
+
 void
 ngx_http_inverting_key_end_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, uint64_t key)
 {
-    uint32_t                        n;
-    ngx_uint_t                      i, role;
-    ngx_http_inverting_tx_t        *t;
-    ngx_http_inverting_receiver_t  *rcv;
+    ngx_uint_t                i, role;
+    ngx_http_inverting_tx_t  *t;
 
-    for (n = backend->receivers; n != NGX_HTTP_INVERTING_NONE; n = rcv->next) {
-        rcv = &zone->receivers[n];
-
-        if (rcv->key == key) {
-            rcv->state = NGX_HTTP_INVERTING_RECEIVER_ENDING;
-            ngx_http_inverting_notify_receiver(zone, rcv);
-        }
-    }
+    ngx_http_inverting_receivers_end_locked(zone, backend, &key);
 
     if (backend->active == 0) {
         return;

@@ -19,6 +19,15 @@
 /* how many receivers are looked at for one transaction */
 #define NGX_HTTP_INVERTING_CANDIDATES  64
 
+/* as many receivers any backend may have, while there are any */
+#define NGX_HTTP_INVERTING_RECEIVERS_MIN  16
+
+
+/* takes nothing now, or never again */
+#define ngx_http_inverting_is_full(rcv)                                       \
+    ((rcv)->state == NGX_HTTP_INVERTING_RECEIVER_ENDING                       \
+     || (rcv)->n >= (rcv)->capacity)
+
 
 static ngx_http_inverting_receiver_t *ngx_http_inverting_choose_locked(
     ngx_http_inverting_zone_t *zone,
@@ -69,6 +78,8 @@ ngx_http_inverting_place_locked(ngx_http_inverting_zone_t *zone,
     rcv->last = n;
     rcv->n++;
 
+    ngx_http_inverting_relink_receiver_locked(zone, rcv);
+
     t->receiver = rcv - zone->receivers;
     t->assigned = ngx_current_msec;
     t->state = NGX_HTTP_INVERTING_TX_ASSIGNED;
@@ -116,17 +127,11 @@ ngx_http_inverting_choose_locked(ngx_http_inverting_zone_t *zone,
     best = NULL;
     i = 0;
 
-    for (n = backend->receivers;
+    for (n = backend->receivers[0];
          n != NGX_HTTP_INVERTING_NONE && i < NGX_HTTP_INVERTING_CANDIDATES;
          n = rcv->next, i++)
     {
         rcv = &zone->receivers[n];
-
-        if (rcv->state == NGX_HTTP_INVERTING_RECEIVER_ENDING
-            || rcv->n >= rcv->capacity)
-        {
-            continue;
-        }
 
         if (best == NULL
             || (rcv->slot == zone->slot) > (best->slot == zone->slot)
@@ -278,8 +283,17 @@ ngx_http_inverting_make_receiver_locked(ngx_http_inverting_zone_t *zone,
         return NULL;
     }
 
+    /* always some for other backends, whatever the agents of one do */
+
+    if (backend->nreceivers >= NGX_HTTP_INVERTING_RECEIVERS_MIN
+        && backend->nreceivers >= zone->sh->nfree_receivers)
+    {
+        return NULL;
+    }
+
     rcv = &zone->receivers[n];
     zone->sh->free_receivers = rcv->next;
+    zone->sh->nfree_receivers--;
 
     rcv->slot = zone->slot;
     rcv->backend = backend;
@@ -500,18 +514,33 @@ ngx_http_inverting_link_receiver_locked(ngx_http_inverting_zone_t *zone,
     backend = rcv->backend;
     n = rcv - zone->receivers;
 
+    rcv->full = ngx_http_inverting_is_full(rcv);
+
     rcv->next = NGX_HTTP_INVERTING_NONE;
-    rcv->prev = backend->receivers_last;
+    rcv->prev = backend->receivers_last[rcv->full];
 
     if (rcv->prev != NGX_HTTP_INVERTING_NONE) {
         zone->receivers[rcv->prev].next = n;
 
     } else {
-        backend->receivers = n;
+        backend->receivers[rcv->full] = n;
     }
 
-    backend->receivers_last = n;
+    backend->receivers_last[rcv->full] = n;
     backend->nreceivers++;
+}
+
+
+void
+ngx_http_inverting_relink_receiver_locked(ngx_http_inverting_zone_t *zone,
+    ngx_http_inverting_receiver_t *rcv)
+{
+    if (rcv->full == ngx_http_inverting_is_full(rcv)) {
+        return;
+    }
+
+    ngx_http_inverting_unlink_receiver_locked(zone, rcv);
+    ngx_http_inverting_link_receiver_locked(zone, rcv);
 }
 
 
@@ -527,14 +556,14 @@ ngx_http_inverting_unlink_receiver_locked(ngx_http_inverting_zone_t *zone,
         zone->receivers[rcv->prev].next = rcv->next;
 
     } else {
-        backend->receivers = rcv->next;
+        backend->receivers[rcv->full] = rcv->next;
     }
 
     if (rcv->next != NGX_HTTP_INVERTING_NONE) {
         zone->receivers[rcv->next].prev = rcv->prev;
 
     } else {
-        backend->receivers_last = rcv->prev;
+        backend->receivers_last[rcv->full] = rcv->prev;
     }
 
     backend->nreceivers--;
@@ -567,6 +596,7 @@ ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
     rcv->state = NGX_HTTP_INVERTING_RECEIVER_FREE;
     rcv->next = zone->sh->free_receivers;
     zone->sh->free_receivers = rcv - zone->receivers;
+    zone->sh->nfree_receivers++;
 
     if (backend) {
         ngx_http_inverting_registry_unref_locked(zone, backend);

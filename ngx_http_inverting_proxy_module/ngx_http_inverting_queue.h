@@ -98,15 +98,21 @@ void ngx_http_inverting_forget_id_locked(ngx_http_inverting_zone_t *zone,
 
 /*
  * Makes a receiver, with "end" as the one to tell of what it gets; NULL: there
- * can be no more in this zone.
+ * can be no more in this zone, or none for this backend, which has many.
  */
 ngx_http_inverting_receiver_t *ngx_http_inverting_make_receiver_locked(
     ngx_http_inverting_zone_t *zone, ngx_http_inverting_backend_t *backend,
     uint64_t key, ngx_http_inverting_end_t *end, ngx_uint_t capacity);
 
-/* a receiver into its backend's list; out of it, and free */
+/*
+ * A receiver into its backend's list of those with room, or of those that are
+ * full; into the other one, if it must be, after its state, "n" or capacity
+ * has changed; out of it, and free.
+ */
 void ngx_http_inverting_link_receiver_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_receiver_t *rcv);
+void ngx_http_inverting_relink_receiver_locked(
+    ngx_http_inverting_zone_t *zone, ngx_http_inverting_receiver_t *rcv);
 void ngx_http_inverting_free_receiver_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_receiver_t *rcv);
 

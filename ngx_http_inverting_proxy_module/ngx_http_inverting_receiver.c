@@ -43,6 +43,7 @@ ngx_http_inverting_set_capacity(ngx_http_inverting_end_t *end,
     ngx_http_inverting_lock(zone);
 
     end->receiver->capacity = capacity;
+    ngx_http_inverting_relink_receiver_locked(zone, end->receiver);
     ngx_http_inverting_fill_receiver_locked(zone, end->receiver);
 
     ngx_http_inverting_unlock(zone);
@@ -196,6 +197,7 @@ ngx_http_inverting_stream_close(ngx_http_inverting_end_t *end,
 
     if (rcv) {
         rcv->n--;
+        ngx_http_inverting_relink_receiver_locked(zone, rcv);
     }
 
     ngx_http_inverting_detach_locked(zone, t, NGX_HTTP_INVERTING_ANSWERER,

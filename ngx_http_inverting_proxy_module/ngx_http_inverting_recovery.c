@@ -152,6 +152,7 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
     sh->rebuilds++;
     sh->free_txs = NGX_HTTP_INVERTING_NONE;
     sh->free_receivers = NGX_HTTP_INVERTING_NONE;
+    sh->nfree_receivers = 0;
 
     for (i = 0; i < sh->nbuckets; i++) {
         zone->buckets[i] = NGX_HTTP_INVERTING_NONE;
@@ -167,6 +168,7 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
         if (rcv->state == NGX_HTTP_INVERTING_RECEIVER_FREE) {
             rcv->next = sh->free_receivers;
             sh->free_receivers = i;
+            sh->nfree_receivers++;
             continue;
         }
 
@@ -175,6 +177,7 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
             /* deleted, but the poll is still there, and has to be told */
 
             rcv->state = NGX_HTTP_INVERTING_RECEIVER_ENDING;
+            rcv->full = 1;
             ngx_http_inverting_notify_receiver(zone, rcv);
             continue;
         }
@@ -254,6 +257,8 @@ ngx_http_inverting_rebuild_tx_locked(ngx_http_inverting_zone_t *zone,
         && ngx_http_inverting_is_via(zone, t))
     {
         zone->receivers[t->via].n++;
+        ngx_http_inverting_relink_receiver_locked(zone,
+                                                  &zone->receivers[t->via]);
     }
 
     backend = t->backend;

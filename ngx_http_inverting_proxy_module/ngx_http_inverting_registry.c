@@ -403,8 +403,10 @@ ngx_http_inverting_backend_reset(ngx_http_inverting_backend_t *backend)
     backend->queue_last = NGX_HTTP_INVERTING_NONE;
     backend->waiting = 0;
     backend->active = 0;
-    backend->receivers = NGX_HTTP_INVERTING_NONE;
-    backend->receivers_last = NGX_HTTP_INVERTING_NONE;
+    backend->receivers[0] = NGX_HTTP_INVERTING_NONE;
+    backend->receivers[1] = NGX_HTTP_INVERTING_NONE;
+    backend->receivers_last[0] = NGX_HTTP_INVERTING_NONE;
+    backend->receivers_last[1] = NGX_HTTP_INVERTING_NONE;
     backend->nreceivers = 0;
     backend->refs = 0;
 }

@@ -51,8 +51,9 @@ struct ngx_http_inverting_backend_s {
     uint32_t                         nreceivers;
     uint32_t                         refs;         /* transactions not FREE,
                                                       receivers not FREE */
-    uint32_t                         receivers;    /* list, first in first */
-    uint32_t                         receivers_last;
+    uint32_t                         receivers[2]; /* lists, first in first:
+                                                      with room, and full */
+    uint32_t                         receivers_last[2];
     uint32_t                         queue_first;  /* waiting transactions */
     uint32_t                         queue_last;
 

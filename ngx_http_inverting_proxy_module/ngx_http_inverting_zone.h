@@ -225,7 +225,8 @@ typedef struct {
     uint32_t                       first;     /* transactions assigned */
     uint32_t                       last;
     uint32_t                       n;         /* these, and open streams */
-    uint32_t                       capacity;
+    uint32_t                       capacity:31;
+    uint32_t                       full:1;    /* the list that it is in */
     uint64_t                       seq;
     uint64_t                       key;       /* by which the agent came */
 } ngx_http_inverting_receiver_t;
@@ -257,6 +258,7 @@ typedef struct {
 
     uint32_t                free_txs;
     uint32_t                free_receivers;
+    uint32_t                nfree_receivers;
     uint32_t                free_chunks;
     uint32_t                nfree_chunks;
 
