@@ -216,6 +216,14 @@ ngx_http_inverting_pipe_hold(ngx_http_inverting_end_t *end,
         return NGX_AGAIN;
     }
 
+    /* the more the others have, the less is one's: some can't have it all */
+
+    if (held >= NGX_HTTP_INVERTING_SHARE
+        && held >= ngx_http_inverting_zone_free(zone) / 8)
+    {
+        return NGX_AGAIN;
+    }
+
     chunk = ngx_http_inverting_chunk_get(zone,
                                    ngx_http_inverting_tx_index(zone, end->tx));
 

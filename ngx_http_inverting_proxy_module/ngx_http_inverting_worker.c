@@ -706,6 +706,8 @@ ngx_http_inverting_worker_rescan(ngx_event_t *ev)
 
     ngx_http_inverting_rescan(zone);
 
+    ngx_http_inverting_cache_return(zone);
+
     if (zone->state) {
         ngx_http_inverting_state_rescan(zone);
     }

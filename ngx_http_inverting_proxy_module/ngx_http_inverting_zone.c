@@ -45,6 +45,8 @@ static void ngx_http_inverting_layout(ngx_http_inverting_layout_t *lo,
     ngx_http_inverting_zone_sh_t *sh, ngx_uint_t ntxs);
 static void ngx_http_inverting_zone_map(ngx_http_inverting_zone_t *zone,
     u_char *base);
+static void ngx_http_inverting_cache_shrink(ngx_http_inverting_zone_t *zone,
+    uint32_t keep);
 
 
 ngx_int_t
@@ -460,6 +462,28 @@ ngx_http_inverting_chunk_put(ngx_http_inverting_zone_t *zone, uint32_t chunk)
     } else {
         return;
     }
+
+    ngx_http_inverting_cache_shrink(zone, keep);
+}
+
+
+void
+ngx_http_inverting_cache_return(ngx_http_inverting_zone_t *zone)
+{
+    if (zone->slots[zone->slot].ncache
+        && ngx_http_inverting_zone_is_low(zone))
+    {
+        ngx_http_inverting_cache_shrink(zone, 0);
+    }
+}
+
+
+static void
+ngx_http_inverting_cache_shrink(ngx_http_inverting_zone_t *zone, uint32_t keep)
+{
+    ngx_http_inverting_zone_slot_t  *slot;
+
+    slot = &zone->slots[zone->slot];
 
     ngx_http_inverting_lock(zone);
 

@@ -386,8 +386,14 @@ void ngx_http_inverting_chunk_put(ngx_http_inverting_zone_t *zone,
 
 /* whether a pipe that has chunks already should leave the rest to others */
 #define ngx_http_inverting_zone_is_low(zone)                                  \
-    (__atomic_load_n(&(zone)->sh->nfree_chunks, __ATOMIC_RELAXED)             \
-     < (zone)->sh->nchunks / 8)
+    (ngx_http_inverting_zone_free(zone) < (zone)->sh->nchunks / 8)
+
+/* chunks that nobody has */
+#define ngx_http_inverting_zone_free(zone)                                    \
+    __atomic_load_n(&(zone)->sh->nfree_chunks, __ATOMIC_RELAXED)
+
+/* what this worker keeps of a zone that is low; takes the lock */
+void ngx_http_inverting_cache_return(ngx_http_inverting_zone_t *zone);
 
 /* chunks in use by transactions, and in workers' caches: for the status */
 void ngx_http_inverting_chunks_count(ngx_http_inverting_zone_t *zone,
