@@ -43,7 +43,7 @@ typedef struct {
 } ngx_http_inverting_workers_sh_t;
 
 
-/* the master's, which workers inherit: one for all cycles that have the zone */
+/* the master's, and inherited: one for all cycles that have the zone */
 
 typedef struct {
     ngx_uint_t                       cycles;
@@ -317,7 +317,7 @@ ngx_http_inverting_worker_claim(ngx_cycle_t *cycle)
 
     sh = ngx_http_inverting_workers->sh;
 
-    ngx_shmtx_lock(&ngx_http_inverting_workers->shpool->mutex);
+    ngx_http_inverting_mutex_lock(&ngx_http_inverting_workers->shpool->mutex);
 
     for (i = 0; i < NGX_HTTP_INVERTING_SLOTS; i++) {
         slot = &sh->slots[i];
@@ -451,7 +451,7 @@ ngx_http_inverting_worker_exit_process(void)
         zone->slot = NGX_HTTP_INVERTING_NONE;
     }
 
-    ngx_shmtx_lock(&ngx_http_inverting_workers->shpool->mutex);
+    ngx_http_inverting_mutex_lock(&ngx_http_inverting_workers->shpool->mutex);
 
     slot = &ngx_http_inverting_workers->sh->slots[n];
     slot->process.pid = 0;

@@ -21,6 +21,10 @@
 
 #define NGX_HTTP_INVERTING_MIN_TXS    16
 
+/* waiting for a lock: pauses in a row, then as many yields before a nap */
+#define NGX_HTTP_INVERTING_SPIN       2048
+#define NGX_HTTP_INVERTING_YIELDS     64
+
 
 /* how much of the zone each array takes */
 
@@ -323,7 +327,7 @@ ngx_http_inverting_lock(ngx_http_inverting_zone_t *zone)
     /* IDs may be wanted under the lock, and OpenSSL may take its time */
     ngx_http_inverting_random_fill();
 
-    ngx_shmtx_lock(&zone->shpool->mutex);
+    ngx_http_inverting_mutex_lock(&zone->shpool->mutex);
 
     if (zone->sh->changing) {
         ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
@@ -335,6 +339,48 @@ ngx_http_inverting_lock(ngx_http_inverting_zone_t *zone)
     }
 
     __atomic_store_n(&zone->sh->changing, 1, __ATOMIC_SEQ_CST);
+}
+
+
+void
+ngx_http_inverting_mutex_lock(ngx_shmtx_t *mutex)
+{
+    ngx_pid_t   holder;
+    ngx_uint_t  i, n, turn;
+
+    for (turn = 1; /* void */ ; turn++) {
+
+        if (ngx_shmtx_trylock(mutex)) {
+            return;
+        }
+
+        for (n = 1; n < NGX_HTTP_INVERTING_SPIN && ngx_ncpu > 1; n <<= 1) {
+
+            for (i = 0; i < n; i++) {
+                ngx_cpu_pause();
+            }
+
+            if (ngx_shmtx_trylock(mutex)) {
+                return;
+            }
+        }
+
+        if (turn % NGX_HTTP_INVERTING_YIELDS) {
+            ngx_sched_yield();
+            continue;
+        }
+
+        holder = (ngx_pid_t) *mutex->lock;
+
+        if (holder && kill(holder, 0) == -1 && ngx_errno == NGX_ESRCH) {
+            (void) ngx_shmtx_force_unlock(mutex, holder);
+            continue;
+        }
+
+        /* it is stopped, or not given a processor */
+
+        ngx_msleep(1);
+    }
 }
 
 

@@ -368,6 +368,13 @@ void ngx_http_inverting_lock(ngx_http_inverting_zone_t *zone);
 void ngx_http_inverting_unlock(ngx_http_inverting_zone_t *zone);
 
 /*
+ * As ngx_shmtx_lock(), which waits for ever when the holder was killed and the
+ * lock is of a zone that no configuration has any more: nginx's master unlocks
+ * those of its current one.
+ */
+void ngx_http_inverting_mutex_lock(ngx_shmtx_t *mutex);
+
+/*
  * Takes n chunks off the free list for transaction "tx" and links them into a
  * chain; NGX_HTTP_INVERTING_NONE when there are fewer.  The lock must be held.
  */
