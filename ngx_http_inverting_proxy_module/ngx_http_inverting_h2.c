@@ -333,6 +333,13 @@ ngx_http_inverting_h2_receive(ngx_http_inverting_ptth_t *ptth)
             return;
         }
 
+        if (h2->resets) {
+
+            /* that of a stream may cross its end: a request pays for one */
+
+            h2->resets--;
+        }
+
         ngx_http_inverting_ptth_flush(ptth);
     }
 }
@@ -572,7 +579,11 @@ ngx_http_inverting_h2_on_frame(nghttp2_session *session,
         st = nghttp2_session_get_stream_user_data(session,
                                                   frame->hd.stream_id);
         if (st) {
+
+            /* once for each request, as after an answer to half of one */
+
             st->reset = 1;
+            break;
         }
 
         ngx_http_inverting_h2_count(h2, &h2->resets,
