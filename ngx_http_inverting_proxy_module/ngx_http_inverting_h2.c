@@ -23,6 +23,13 @@
 /* nor are more lines of the log needed in that time */
 #define NGX_HTTP_INVERTING_H2_MAX_ERRORS    10
 
+/*
+ * More than these, for each transaction that there can be, are not waiting to
+ * be sent by what the module does: a HEADERS, a RST_STREAM, WINDOW_UPDATEs, of
+ * the last one, too.
+ */
+#define NGX_HTTP_INVERTING_H2_MAX_QUEUED    8
+
 
 static ngx_int_t ngx_http_inverting_h2_init(ngx_http_inverting_ptth_t *ptth);
 static ngx_int_t ngx_http_inverting_h2_session(ngx_http_inverting_h2_t *h2);
@@ -36,6 +43,8 @@ static void ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth,
     ngx_uint_t silent);
 static ngx_uint_t ngx_http_inverting_h2_over(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth);
+static int ngx_http_inverting_h2_on_begin_frame(nghttp2_session *session,
+    const nghttp2_frame_hd *hd, void *data);
 static int ngx_http_inverting_h2_on_begin_headers(nghttp2_session *session,
     const nghttp2_frame *frame, void *data);
 static int ngx_http_inverting_h2_on_header(nghttp2_session *session,
@@ -160,6 +169,8 @@ ngx_http_inverting_h2_callbacks(void)
         return cb;
     }
 
+    nghttp2_session_callbacks_set_on_begin_frame_callback(cb,
+                                        ngx_http_inverting_h2_on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(cb,
                                       ngx_http_inverting_h2_on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(cb,
@@ -185,6 +196,7 @@ static void
 ngx_http_inverting_h2_input(ngx_http_inverting_ptth_t *ptth, u_char *buf,
     size_t size)
 {
+    size_t                    max;
     ssize_t                   rc;
     ngx_http_inverting_h2_t  *h2;
 
@@ -193,6 +205,17 @@ ngx_http_inverting_h2_input(ngx_http_inverting_ptth_t *ptth, u_char *buf,
     /* also the end of the connection: nothing ends well by it */
 
     rc = nghttp2_session_mem_recv(h2->session, buf, size);
+
+    /* what the library answers by itself is bounded only in part */
+
+    max = NGX_HTTP_INVERTING_H2_MAX_PINGS
+          + NGX_HTTP_INVERTING_H2_MAX_QUEUED * ptth->agent->zone->sh->ntxs;
+
+    if (rc >= 0
+        && nghttp2_session_get_outbound_queue_size(h2->session) > max)
+    {
+        rc = NGHTTP2_ERR_FLOODED;
+    }
 
     if (rc < 0) {
 
@@ -454,6 +477,29 @@ ngx_http_inverting_h2_free(ngx_http_inverting_ptth_t *ptth)
 
     /* no callbacks come of it */
     nghttp2_session_del(h2->session);
+}
+
+
+/*
+ * Before the agent has acknowledged that it may not push, the library resets
+ * what it pushes, one by one, and tells nobody.
+ */
+
+static int
+ngx_http_inverting_h2_on_begin_frame(nghttp2_session *session,
+    const nghttp2_frame_hd *hd, void *data)
+{
+    ngx_http_inverting_h2_t *h2 = data;
+
+    if (hd->type != NGHTTP2_PUSH_PROMISE) {
+        return 0;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, h2->ptth->request->connection->log, 0,
+                  "the agent of backend \"%V\" broke the rules of HTTP/2: "
+                  "PUSH_PROMISE", &h2->ptth->agent->backend);
+
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 

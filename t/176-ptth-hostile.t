@@ -427,6 +427,18 @@ noise('WINDOW_UPDATE', sub { frame(WINDOW_UPDATE, 0, 0, pack('N', 1)) });
 
 other_is_well('floods');
 
+# Pushes before our SETTINGS, which forbid them, are acknowledged.
+
+{
+    my ($h, $c, $x) = open_one(ack => 0);
+    $n->mark;
+    eval { $h->raw(join('', map { frame(PUSH_PROMISE, END_HEADERS, $x->{id},
+                                        pack('N', 2 * $_)) } 1 .. 1000)) };
+    over('early pushes', $h, $c);
+    like($n->log, qr/broke the rules of HTTP\/2: PUSH_PROMISE/, 'the log');
+    other_is_well('early pushes');
+}
+
 # Answers to streams that a client has reset, as fast as they can be opened:
 # the agent resets every one.  Whoever does only that is not worth a
 # connection.
