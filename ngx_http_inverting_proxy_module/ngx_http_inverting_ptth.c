@@ -180,6 +180,16 @@ ngx_http_inverting_ptth_read_handler(ngx_event_t *rev)
     ctx = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
     ptth = ctx->end.data;
 
+    if (c->close) {
+
+        /* "worker_shutdown_timeout": also if the agent does not read */
+
+        ptth->failed = "the worker exits";
+
+        (void) ngx_http_inverting_ptth_check(ptth);
+        return;
+    }
+
     if (ptth->over) {
         return;
     }
@@ -546,7 +556,7 @@ ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth)
         }
     }
 
-    if (ptth->over && ptth->streams) {
+    if (ptth->over && ptth->streams && !c->close) {
         return NGX_OK;
     }
 

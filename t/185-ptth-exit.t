@@ -17,8 +17,15 @@ my $n = $t->nginx(workers => 2, main => 'worker_shutdown_timeout 1s;',
     inverting_proxy_agent_user me;
 
     server {
-        listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT%% sndbuf=32k;
+        listen 127.0.0.1:%%PORT_small%% sndbuf=4k;
+        inverting_proxy_buffer_size 4k;
         location / { inverting_proxy_pass main; }
+        location /small {
+            inverting_proxy_pass main;
+            inverting_proxy_buffers 2 4k;
+        }
+        location = /pid { return 200 $pid; }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
     }
@@ -56,5 +63,57 @@ for my $alpn ('h2', 'http%2F1.1') {
     $_->close for $c, $h;
     ok($t->wait_idle, 'nothing is left');
 }
+
+# An agent that does not read, as if it had been stopped.
+
+for my $alpn ('h2', 'http%2F1.1') {
+
+    my $h = $t->ptth(backend => 'b', alpn => $alpn, rcvbuf => 4096,
+                     settings => { INITIAL_WINDOW_SIZE => 1 << 24 });
+    my $c = $t->client;
+
+    if ($alpn eq 'h2') {
+        ok($h->wait(sub { $h->{settings_acks} }), 'it has large windows');
+        $h->window(0, 1 << 24);
+    }
+
+    $c->request('POST', '/', body => 'x' x 300_000);
+    $alpn eq 'h2' ? $h->take : $h->read_head;
+
+    $n->reload;
+    ok(waitfor(sub { !$n->exiting }, 10),
+       "$alpn: no worker stays for an agent that does not read");
+    $_->close for $c, $h;
+    ok($t->wait_idle, 'nothing is left');
+}
+
+# A client of another worker, that has not read a response which has come whole.
+
+my $size = 32768;
+
+$h = $t->ptth(backend => 'b');
+my ($number) = $h->{answer}->header('X-Inverting-Proxy-Worker') =~ m{^(\d)/2$};
+my $pid = (sort { $a <=> $b } $n->workers)[$number];
+my $c;
+
+waitfor(sub {
+    $c->close if $c;
+    $c = $t->client(port => $n->port('small'), rcvbuf => 2048);
+    return $c->get('/pid')->{body} != $pid;
+});
+
+$c->request('GET', '/small');
+my $x = $h->take;
+$x->respond(200, [], body_bytes('x', $size));
+ok($x->flush, 'a response');
+$h->ping('ABCDEFGH');
+ok($h->wait(sub { @{$h->{pongs}} }), 'has come whole');
+$h->close;
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'the agent has gone');
+
+kill('QUIT', $pid);
+ok(waitfor(sub { !kill(0, $pid) }, 10), 'its worker does not stay for it');
+ok($c->response->{cut}, 'it is cut');
+$c->close;
 
 $t->done;
