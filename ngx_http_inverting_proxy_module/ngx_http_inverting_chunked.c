@@ -105,6 +105,7 @@ ngx_http_inverting_chunked_parse(ngx_http_inverting_chunked_t *ck,
             }
 
             ck->digits = 0;
+            ck->skipped = 0;
             ck->state = ck->size ? sw_data : sw_trailer_start;
             break;
 

@@ -22,7 +22,7 @@ typedef struct {
     ngx_uint_t      state;
     uint64_t        size;         /* of the chunk, what is left of it */
     ngx_uint_t      digits;
-    size_t          skipped;      /* of extensions, in the whole message */
+    size_t          skipped;      /* of its extensions */
 
     /* the trailer section, each line with its CRLF, the last one too */
     u_char         *trailers;

@@ -123,6 +123,16 @@ is($m->{body}, 'late', 'interim responses are consumed');
 is_deeply($m->{interim}, [], 'all of them');
 $c->close;
 
+# Extensions are small in each chunk, however many there are in all.
+
+($c, $r) = ask('GET', '/');
+$h->write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+          . "5;q=1\r\nfive!\r\n" x 2000 . "0\r\n\r\n");
+$m = $c->response;
+is($m->{cut}, undef, 'chunks with extensions');
+is(length $m->{body}, 10_000, 'are read to the end');
+$c->close;
+
 # The reason, which HTTP/2 has not got.
 
 ($c, $r) = ask('GET', '/');
