@@ -214,8 +214,9 @@ ngx_http_inverting_h2_closed(ngx_http_inverting_h2_stream_t *st,
 
     if (st->ended && st->pending_len && !st->gone) {
 
-        /* the client has not read all of it yet */
+        /* the client has not read all of it yet: it may still be writing */
 
+        ngx_http_inverting_close(&st->taker, NGX_HTTP_INVERTING_PENDING);
         return;
     }
 

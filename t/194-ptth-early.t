@@ -23,9 +23,20 @@ my $n = $t->nginx(workers => 1, http => <<'EOT');
     server {
         listen 127.0.0.1:%%PORT%%;
         lingering_close off;
+        client_max_body_size 0;
         location / { inverting_proxy_pass main; }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
+    }
+
+    # in which little of a response, and of a request, can wait
+
+    server {
+        listen 127.0.0.1:%%PORT_small%% sndbuf=4k rcvbuf=32k;
+        client_max_body_size 0;
+        inverting_proxy_buffers 2 4k;
+        inverting_proxy_buffer_size 4k;
+        location / { inverting_proxy_pass main; }
     }
 EOT
 
@@ -76,6 +87,23 @@ for my $case (
 
 $x->data('half');
 is($beside->response->{body}, 'halfhalf', 'the one beside them goes on');
-$_->close for $beside, $h;
+$beside->close;
+
+# A client that first writes all of its request, and then reads: of the answer
+# a part waits for it in the worker, and nobody wants the rest of the request.
+
+my $size = 4 * 1024 * 1024;
+my $c = $t->client(port => $n->port('small'), rcvbuf => 2048);
+$c->request('POST', '/up', length => $size);
+$c->write('x' x 1000);
+$x = $h->take;
+$x->respond(413, [], body_bytes('early', 32768));
+ok($x->flush, 'an early answer');
+$x->rst(NO_ERROR);
+ok(eval { $c->write('x' x ($size - 1000)) }, 'the upload goes on');
+my $m = $c->response(digest => 1);
+is($m->{status}, 413, 'and then it is read');
+is($m->{sha256}, body_sha256('early', 32768), 'all of it');
+$_->close for $c, $h;
 
 $t->done;
