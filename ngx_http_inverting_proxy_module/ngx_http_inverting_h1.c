@@ -16,8 +16,17 @@
     ((h1)->state == ngx_http_inverting_h1_done && (h1)->pending.len == 0      \
      && !(h1)->sent)
 
+/* the client of a tunnel has: what it has sent is still to be read */
+#define ngx_http_inverting_h1_is_gone(h1)                                     \
+    ((h1)->tunnel && (h1)->state == ngx_http_inverting_h1_close               \
+     && (h1)->taker.tx                                                        \
+     && ngx_http_inverting_outcome(&(h1)->taker)                              \
+        == NGX_HTTP_INVERTING_CLIENT_GONE)
+
 #define NGX_HTTP_INVERTING_H1_EARLY                                           \
     "its response came before the end of the request"
+
+#define NGX_HTTP_INVERTING_H1_GONE  "the client has gone"
 
 
 static ngx_int_t ngx_http_inverting_h1_init(ngx_http_inverting_ptth_t *ptth);
@@ -111,6 +120,15 @@ ngx_http_inverting_h1_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
 
     if (ngx_http_inverting_h1_is_early(h1)) {
         ptth->failed = NGX_HTTP_INVERTING_H1_EARLY;
+    }
+
+    if (ngx_http_inverting_h1_is_gone(h1)) {
+
+        if (h1->stale) {
+            ptth->failed = NGX_HTTP_INVERTING_H1_GONE;
+        }
+
+        h1->stale = 1;
     }
 }
 
@@ -303,9 +321,12 @@ ngx_http_inverting_h1_output(ngx_http_inverting_ptth_t *ptth)
 
         if (rc == NGX_ERROR) {
 
-            /* only that can say it */
+            /* only that can say it, behind the last that the client sent */
 
-            ptth->failed = "the client has gone";
+            if (b->last == b->pos) {
+                ptth->failed = NGX_HTTP_INVERTING_H1_GONE;
+            }
+
             break;
         }
 
@@ -321,7 +342,7 @@ ngx_http_inverting_h1_end_handler(ngx_http_inverting_end_t *end)
 {
     u_char                     *p;
     ssize_t                     n;
-    ngx_uint_t                  outcome;
+    ngx_uint_t                  gone, outcome;
     ngx_http_inverting_h1_t    *h1;
     ngx_http_inverting_ptth_t  *ptth;
 
@@ -331,9 +352,17 @@ ngx_http_inverting_h1_end_handler(ngx_http_inverting_end_t *end)
     ngx_http_set_log_request(ptth->request->connection->log, ptth->request);
 
     outcome = ngx_http_inverting_outcome(end);
+    gone = ngx_http_inverting_h1_is_gone(h1);
+
+    if (gone) {
+
+        /* the last that it has sent, first, and no other transaction */
+
+        ngx_http_inverting_ptth_drain(ptth);
+    }
 
     if (outcome != NGX_HTTP_INVERTING_PENDING
-        && h1->state != ngx_http_inverting_h1_done)
+        && h1->state != ngx_http_inverting_h1_done && !gone)
     {
         ptth->failed = (outcome == NGX_HTTP_INVERTING_BAD_RESPONSE)
                        ? "its response was refused"

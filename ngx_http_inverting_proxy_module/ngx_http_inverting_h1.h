@@ -57,6 +57,7 @@ typedef struct {
     unsigned                         tunnel:1;
     unsigned                         sent:1;      /* the whole request */
     unsigned                         last:1;      /* "Connection: close" */
+    unsigned                         stale:1;     /* gone for a tick */
 } ngx_http_inverting_h1_t;
 
 

@@ -342,10 +342,13 @@ gone('a response to nothing');
 
 # A WebSocket is an upgrade of this connection, too.
 
+my $handshake = "GET /ws HTTP/1.1\r\nHost: localhost\r\n"
+                . "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+                . "Sec-WebSocket-Version: 13\r\n"
+                . "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 $c = $t->client;
-$c->write("GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-          . "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-          . "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+$c->write($handshake);
 $r = $h->read_head;
 is(lc($r->header('Upgrade') || ''), 'websocket', 'an upgrade comes');
 my $server = ws_accept($h, $r);
@@ -360,7 +363,44 @@ $server->text('pong');
 is($w->message->{data}, 'pong', 'and one back');
 $c->close;
 gone('a WebSocket that is over');
+
+# The last that a client sends reaches the agent, also when the worker sees both
+# it and the client's end.
+
+for my $size (20, 100_000) {
+    my $c = $t->client;
+    $c->write($handshake);
+    ws_accept($h, $h->read_head);
+    $c->response(head_only => 1);
+
+    kill('STOP', $n->workers);
+    $c->write('x' x $size);
+    $c->close;
+    kill('CONT', $n->workers);
+
+    is(length $h->read_exactly($size), $size, "the last, $size bytes");
+    gone("the last, $size bytes");
+}
+
 $h->close;
+
+# Not for ever: an agent that does not read.  It is more than the sockets take,
+# and less than the worker does besides.
+
+$h = $t->ptth(@h1, base => '/quick/agent/', port => $n->port('small'),
+              rcvbuf => 4096);
+$c = $t->client;
+$c->write($handshake);
+ws_accept($h, $h->read_head);
+$c->response(head_only => 1);
+$n->mark;
+$c->write('x' x 80_000);
+$c->close;
+ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'nothing else is given');
+unlike($n->log, qr/ends: the client has gone/, 'while it may still read');
+ok($n->wait_log(qr/ends: the client has gone/, 10), 'who does not read');
+$h->close;
+ok($t->wait_idle, 'nothing is left');
 
 
 # Many of them, under load
