@@ -580,7 +580,7 @@ ngx_http_inverting_h2_on_frame(nghttp2_session *session,
                 ngx_http_inverting_h2_data_end(st);
 
             } else {
-                ngx_http_inverting_h2_response_moved(st);
+                ngx_http_inverting_h2_grant(st);
             }
         }
 

@@ -26,7 +26,19 @@
  * granted until it has room that it holds.
  */
 #define NGX_HTTP_INVERTING_H2_WINDOW       32768
-#define NGX_HTTP_INVERTING_H2_PENDING_MAX  65536
+
+/*
+ * What may wait: this window with the largest head and trailers, and some
+ * more, for a pipe that can't get the room which small pieces have used up.
+ */
+#define NGX_HTTP_INVERTING_H2_PENDING_MAX  (256 * 1024)
+
+/*
+ * Pieces that are smaller become one chunk while the client has as much to
+ * read: the room that is held for a response is for what its body is in such
+ * chunks.
+ */
+#define NGX_HTTP_INVERTING_H2_PIECE        4096
 
 /* the largest that HTTP/2 knows is a bit less than twice as much */
 #define NGX_HTTP_INVERTING_H2_WINDOW_MAX   (1024 * 1024 * 1024)
@@ -93,15 +105,13 @@ typedef struct {
     off_t                            left;        /* -1: chunked */
     ngx_http_inverting_chunked_t     chunked;
 
-    /* of the response: what the pipe had no room for */
+    /* of the response: what the pipe had no room for, and small pieces */
     u_char                          *pending;
     size_t                           pending_pos;
     size_t                           pending_len;
     size_t                           pending_size;
-
-    /* lately, by which the framing of chunks makes it longer */
-    uint32_t                         payload;
-    uint32_t                         framing;
+    size_t                           merged;      /* the chunk that it ends
+                                                     with may still grow */
 
     u_char                           accept[NGX_HTTP_INVERTING_H2_ACCEPT_LEN];
 
@@ -145,10 +155,19 @@ void ngx_http_inverting_h2_data(ngx_http_inverting_h2_stream_t *st,
 void ngx_http_inverting_h2_data_end(ngx_http_inverting_h2_stream_t *st);
 
 /*
- * Writes what waits for room, and grants the agent as much window as there is
- * room for then.
+ * Writes what waits, as far as there is room, and grants the agent as much
+ * window as there is room for then.
  */
 void ngx_http_inverting_h2_response_moved(ngx_http_inverting_h2_stream_t *st);
+
+/* the latter alone; not while something waits */
+void ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st);
+
+/*
+ * The former alone, for an attached end and something that waits: NGX_OK, or
+ * NGX_AGAIN: something still does.
+ */
+ngx_int_t ngx_http_inverting_h2_write_kept(ngx_http_inverting_h2_stream_t *st);
 
 /*
  * A stream of the connection, which counts from now on; NULL: no memory.  It

@@ -13,6 +13,9 @@
 #include "../agent/reason.h"
 
 
+/* of a chunk in what waits: eight digits, CR LF */
+#define NGX_HTTP_INVERTING_H2_SIZE_LINE  10
+
 /* the status line, with the fields of a 101, goes before the fields */
 #define NGX_HTTP_INVERTING_H2_STATUS_ROOM  160
 
@@ -29,12 +32,13 @@ static ngx_int_t ngx_http_inverting_h2_append(ngx_http_inverting_h2_t *h2,
     const void *data, size_t len);
 static u_char *ngx_http_inverting_h2_head_room(ngx_http_inverting_h2_t *h2,
     size_t len);
+static void ngx_http_inverting_h2_merge(ngx_http_inverting_h2_stream_t *st,
+    const u_char *data, size_t len);
 static void ngx_http_inverting_h2_write(ngx_http_inverting_h2_stream_t *st,
     const u_char *data, size_t len);
 static ngx_int_t ngx_http_inverting_h2_keep(
     ngx_http_inverting_h2_stream_t *st, const u_char *data, size_t len);
 static void ngx_http_inverting_h2_finish(ngx_http_inverting_h2_stream_t *st);
-static void ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st);
 
 
 int
@@ -329,14 +333,69 @@ ngx_http_inverting_h2_data(ngx_http_inverting_h2_stream_t *st,
         return;
     }
 
+    if (st->answerer.tx == NULL) {
+        return;
+    }
+
+    if (len < NGX_HTTP_INVERTING_H2_PIECE
+        && ngx_http_inverting_pipe_is_behind(&st->answerer,
+                                             NGX_HTTP_INVERTING_H2_PIECE))
+    {
+        ngx_http_inverting_h2_merge(st, data, len);
+
+        if (st->merged >= NGX_HTTP_INVERTING_H2_PIECE) {
+            (void) ngx_http_inverting_h2_write_kept(st);
+        }
+
+        return;
+    }
+
+    if (st->pending_len && ngx_http_inverting_h2_write_kept(st) != NGX_OK) {
+        ngx_http_inverting_h2_merge(st, data, len);
+        return;
+    }
+
     p = ngx_sprintf(buf, "%s%xz" CRLF, st->in_chunk ? CRLF : "", len);
 
     st->in_chunk = 1;
-    st->payload += len;
-    st->framing += p - buf;
 
     ngx_http_inverting_h2_write(st, buf, p - buf);
     ngx_http_inverting_h2_write(st, data, len);
+}
+
+
+/* to the chunk at the end of what waits, or the first of another one */
+
+static void
+ngx_http_inverting_h2_merge(ngx_http_inverting_h2_stream_t *st,
+    const u_char *data, size_t len)
+{
+    u_char  *p;
+
+    static u_char  head[] = CRLF "00000000" CRLF;
+
+    if (st->merged == 0) {
+        p = st->in_chunk ? head : head + 2;
+
+        if (ngx_http_inverting_h2_keep(st, p, head + sizeof(head) - 1 - p)
+            != NGX_OK)
+        {
+            return;
+        }
+
+        st->in_chunk = 1;
+    }
+
+    if (ngx_http_inverting_h2_keep(st, data, len) != NGX_OK) {
+        return;
+    }
+
+    st->merged += len;
+
+    p = st->pending + st->pending_pos + st->pending_len - st->merged
+        - NGX_HTTP_INVERTING_H2_SIZE_LINE;
+
+    (void) ngx_sprintf(p, "%08xz", st->merged);
 }
 
 
@@ -389,23 +448,15 @@ ngx_http_inverting_h2_write(ngx_http_inverting_h2_stream_t *st,
         }
     }
 
-    if ((size_t) n < len
-        && ngx_http_inverting_h2_keep(st, data + n, len - n) != NGX_OK)
-    {
-        ngx_log_error(NGX_LOG_WARN, st->h2->ptth->request->connection->log, 0,
-                      "the agent of backend \"%V\" sends in too small pieces",
-                      &st->h2->ptth->agent->backend);
+    if ((size_t) n < len) {
+        st->merged = 0;
 
-        ngx_http_inverting_h2_reset(st, NGHTTP2_ENHANCE_YOUR_CALM);
-        ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_LOST);
+        (void) ngx_http_inverting_h2_keep(st, data + n, len - n);
     }
 }
 
 
-/*
- * Not more than the window with which the stream begins, but for the framing
- * of chunks.
- */
+/* NGX_ERROR: it could not, and the stream is given up */
 
 static ngx_int_t
 ngx_http_inverting_h2_keep(ngx_http_inverting_h2_stream_t *st,
@@ -423,10 +474,10 @@ ngx_http_inverting_h2_keep(ngx_http_inverting_h2_stream_t *st,
     if (st->pending_size - st->pending_len < len) {
 
         if (st->pending_len + len > NGX_HTTP_INVERTING_H2_PENDING_MAX) {
-            return NGX_ERROR;
+            goto failed;
         }
 
-        size = ngx_max(st->pending_size, 4096);
+        size = ngx_max(st->pending_size, 2 * NGX_HTTP_INVERTING_H2_PIECE);
 
         while (size < st->pending_len + len) {
             size *= 2;
@@ -434,7 +485,7 @@ ngx_http_inverting_h2_keep(ngx_http_inverting_h2_stream_t *st,
 
         p = realloc(st->pending, size);
         if (p == NULL) {
-            return NGX_ERROR;
+            goto failed;
         }
 
         st->pending = p;
@@ -445,6 +496,58 @@ ngx_http_inverting_h2_keep(ngx_http_inverting_h2_stream_t *st,
     st->pending_len += len;
 
     return NGX_OK;
+
+failed:
+
+    ngx_log_error(NGX_LOG_WARN, st->h2->ptth->request->connection->log, 0,
+                  "the agent of backend \"%V\" sends in too small pieces",
+                  &st->h2->ptth->agent->backend);
+
+    ngx_http_inverting_h2_reset(st, NGHTTP2_ENHANCE_YOUR_CALM);
+    ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_AGENT_LOST);
+
+    return NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_inverting_h2_write_kept(ngx_http_inverting_h2_stream_t *st)
+{
+    ssize_t  n;
+
+    st->answerer.moved = 0;
+
+    n = ngx_http_inverting_pipe_send(&st->answerer,
+                                     st->pending + st->pending_pos,
+                                     st->pending_len);
+    if (n == NGX_ERROR) {
+
+        /* nobody wants it: the handler of the end will say so */
+
+        n = st->pending_len;
+    }
+
+    st->pending_pos += n;
+    st->pending_len -= n;
+
+    if (st->pending_len < st->merged + NGX_HTTP_INVERTING_H2_SIZE_LINE) {
+
+        /* it has been told how long the chunk is */
+
+        st->merged = 0;
+    }
+
+    if (st->pending_len) {
+        return NGX_AGAIN;
+    }
+
+    ngx_free(st->pending);
+
+    st->pending = NULL;
+    st->pending_pos = 0;
+    st->pending_size = 0;
+
+    return NGX_OK;
 }
 
 
@@ -453,39 +556,26 @@ ngx_http_inverting_h2_keep(ngx_http_inverting_h2_stream_t *st,
 static void
 ngx_http_inverting_h2_finish(ngx_http_inverting_h2_stream_t *st)
 {
-    if (st->pending_len == 0 && st->answerer.tx) {
-        ngx_http_inverting_pipe_finish(&st->answerer,
-                                       NGX_HTTP_INVERTING_PIPE_EOF);
+    if (st->answerer.tx == NULL) {
+        return;
     }
+
+    if (st->pending_len && ngx_http_inverting_h2_write_kept(st) != NGX_OK) {
+        return;
+    }
+
+    ngx_http_inverting_pipe_finish(&st->answerer, NGX_HTTP_INVERTING_PIPE_EOF);
 }
 
 
 void
 ngx_http_inverting_h2_response_moved(ngx_http_inverting_h2_stream_t *st)
 {
-    ssize_t  n;
-
     if (st->pending_len) {
 
-        n = ngx_http_inverting_pipe_send(&st->answerer,
-                                         st->pending + st->pending_pos,
-                                         st->pending_len);
-        if (n == NGX_ERROR) {
+        if (ngx_http_inverting_h2_write_kept(st) != NGX_OK) {
             return;
         }
-
-        st->pending_pos += n;
-        st->pending_len -= n;
-
-        if (st->pending_len) {
-            return;
-        }
-
-        ngx_free(st->pending);
-
-        st->pending = NULL;
-        st->pending_pos = 0;
-        st->pending_size = 0;
 
         if (st->ended) {
             ngx_http_inverting_h2_finish(st);
@@ -496,19 +586,21 @@ ngx_http_inverting_h2_response_moved(ngx_http_inverting_h2_stream_t *st)
         }
     }
 
-    if (st->answering && !st->ended) {
-        ngx_http_inverting_h2_grant(st);
-    }
+    ngx_http_inverting_h2_grant(st);
 }
 
 
 /* the first window is given to all, the rest only against room that is held */
 
-static void
+void
 ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
 {
-    int32_t   window;
-    uint64_t  room;
+    int32_t  window;
+    size_t   room;
+
+    if (!st->answering || st->ended || st->pending_len) {
+        return;
+    }
 
     window = nghttp2_session_get_stream_local_window_size(st->h2->session,
                                                           st->id);
@@ -522,12 +614,11 @@ ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
 
     room = ngx_http_inverting_pipe_reserve(&st->answerer);
 
-    if (st->framing && room) {
+    if (st->framed) {
 
-        /* room for what it will be in the pipe, if it goes on like this */
+        /* of each 4096 bytes a chunk takes 12 more, at the most */
 
-        room = room * st->payload / (st->payload + st->framing);
-        room = ngx_max(room, 1);
+        room -= room / 256;
     }
 
     /* not for a few bytes, but for how few there may be in a full zone */
@@ -540,7 +631,5 @@ ngx_http_inverting_h2_grant(ngx_http_inverting_h2_stream_t *st)
         ngx_http_inverting_ptth_flush(st->h2->ptth);
 
         st->granted = 1;
-        st->payload /= 2;
-        st->framing /= 2;
     }
 }

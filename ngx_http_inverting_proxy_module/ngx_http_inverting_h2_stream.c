@@ -192,6 +192,13 @@ ngx_http_inverting_h2_release(ngx_http_inverting_h2_stream_t *st,
 
     st->released = 1;
 
+    if (st->pending && st->answerer.tx) {
+
+        /* its client gets what it can of a response that is cut */
+
+        (void) ngx_http_inverting_h2_write_kept(st);
+    }
+
     if (st->pending) {
         ngx_free(st->pending);
         st->pending = NULL;

@@ -39,6 +39,8 @@ static void ngx_http_inverting_pipe_publish(ngx_http_inverting_end_t *end,
     ngx_http_inverting_pipe_t *pipe, uint64_t written);
 static ngx_uint_t ngx_http_inverting_pipe_writer_sleeps(
     ngx_http_inverting_pipe_t *pipe, uint64_t written);
+static ngx_uint_t ngx_http_inverting_pipe_wake_at(
+    ngx_http_inverting_pipe_t *pipe, uint64_t consumed);
 static ngx_uint_t ngx_http_inverting_pipe_reader_sleeps(
     ngx_http_inverting_pipe_t *pipe);
 
@@ -275,7 +277,18 @@ ngx_http_inverting_pipe_writer_sleeps(ngx_http_inverting_pipe_t *pipe,
 
     held = (written - consumed) >> NGX_HTTP_INVERTING_CHUNK_SHIFT;
 
-    pipe->wake_at = written - (held / 2) * NGX_HTTP_INVERTING_CHUNK_SIZE;
+    return ngx_http_inverting_pipe_wake_at(pipe, written
+                                 - (held / 2) * NGX_HTTP_INVERTING_CHUNK_SIZE);
+}
+
+
+/* 0: so much has been read already */
+
+static ngx_uint_t
+ngx_http_inverting_pipe_wake_at(ngx_http_inverting_pipe_t *pipe,
+    uint64_t consumed)
+{
+    pipe->wake_at = consumed;
 
     __atomic_store_n(&pipe->writer_waits, 1, __ATOMIC_SEQ_CST);
     ngx_http_inverting_pipe_fence();
@@ -499,6 +512,32 @@ ngx_http_inverting_pipe_can_send(ngx_http_inverting_end_t *end)
     return !ngx_http_inverting_pipe_load(pipe->writer_waits)
            || ngx_http_inverting_pipe_load(pipe->consumed) >= pipe->wake_at
            || ngx_http_inverting_pipe_load(pipe->abandoned);
+}
+
+
+ngx_uint_t
+ngx_http_inverting_pipe_is_behind(ngx_http_inverting_end_t *end, size_t size)
+{
+    uint64_t                    written;
+    ngx_http_inverting_pipe_t  *pipe;
+
+    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->request
+                                                    : &end->tx->response;
+
+    written = pipe->written;
+
+    if (written - ngx_http_inverting_pipe_load(pipe->consumed) < size) {
+        return 0;
+    }
+
+    if (ngx_http_inverting_pipe_load(pipe->writer_waits)) {
+
+        /* for some of it */
+
+        return 1;
+    }
+
+    return ngx_http_inverting_pipe_wake_at(pipe, written - size + 1);
 }
 
 

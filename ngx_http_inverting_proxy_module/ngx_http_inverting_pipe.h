@@ -67,6 +67,13 @@ ssize_t ngx_http_inverting_pipe_recv(ngx_http_inverting_end_t *end,
 ngx_uint_t ngx_http_inverting_pipe_can_recv(ngx_http_inverting_end_t *end);
 ngx_uint_t ngx_http_inverting_pipe_can_send(ngx_http_inverting_end_t *end);
 
+/*
+ * Whether the reader has "size" bytes, or more, to read yet; then the handler
+ * is called, at the latest when it has read all that there is.
+ */
+ngx_uint_t ngx_http_inverting_pipe_is_behind(ngx_http_inverting_end_t *end,
+    size_t size);
+
 /* bytes that can be read at once */
 size_t ngx_http_inverting_pipe_readable(ngx_http_inverting_end_t *end);
 

@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 
 # A response in small pieces, whose reader stops for a while: it is held up and
-# goes on, although each piece takes more room on its way than it has bytes.
+# goes on, although each piece would take more room on its way than it has
+# bytes.
 
 use lib 't/lib';
 use InvertingProxy::Test;
@@ -18,6 +19,10 @@ my $n = $t->nginx(workers => 1, http => <<'EOT');
     server {
         listen 127.0.0.1:%%PORT%% sndbuf=32k;
         location / { inverting_proxy_pass main; }
+        location /log {
+            inverting_proxy_pass main;
+            inverting_proxy_buffers 256 4k;
+        }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main; }
     }
@@ -64,7 +69,7 @@ $h->wait(sub {
     return $since + 2 * slow() < now() || $x->{closed};
 }, 1) while $since + 2 * slow() >= now() && !$x->{closed};
 
-# Ten bytes of each piece arrive, with the framing.
+# With framing, more bytes arrive than the pieces have.
 cmp_ok($i, '>', $grow / 2, 'the client has stopped to read');
 cmp_ok($i, '<', $total, 'and so has the agent');
 is($x->{reset}, undef, 'which is no reason to give it up');
@@ -73,6 +78,90 @@ CORE::close($wr);
 ok($x->flush(60), 'it goes on');
 waitpid($pid, 0);
 is($?, 0, 'to its end');
+$c->close;
+
+
+# One that has begun with large pieces: its window is for such.
+
+sub begin_large {
+    my ($window) = @_;
+
+    my $c = $t->client(rcvbuf => 8192);
+    $c->request('GET', '/log');
+    my $x = $h->take;
+    $x->fields([ [ ':status', 200 ] ]);
+
+    for (1 .. 100) {
+        last if $x->{window} >= $window;
+        my $size = $x->{window};
+        $x->data('L' x $size);
+        while ($size > 0) {
+            my $some = $c->read_some(16384);
+            $size -= ($some =~ tr/L//);
+        }
+        $h->wait(sub { $x->{window} }, 10);
+    }
+
+    return ($c, $x);
+}
+
+# As many as its window allows, which the proxy has seen then.
+sub send_lines {
+    my ($x, $line) = @_;
+
+    my $count = int($x->{window} / length $line);
+    $h->raw(frame(DATA, 0, $x->{id}, $line) x $count);
+    $x->{window} -= $count * length $line;
+    $h->ping('have you');
+    $h->wait(sub { shift @{$h->{pongs}} });
+
+    return $count;
+}
+
+sub read_lines {
+    my ($c, $count) = @_;
+
+    while ($count > 0) {
+        my $some = eval { $c->read_some(16384) } // '';
+        last if $some eq '';
+        $count -= ($some =~ tr/\n//) - ($some =~ tr/\r//);
+    }
+
+    return $count;
+}
+
+for my $line ("\n", "line\n") {
+    my $name = length($line) . ' bytes';
+
+    my ($c, $x) = begin_large(400_000);
+    my $count = send_lines($x, $line);
+    cmp_ok($count, '>=', 80_000, "$name: many lines while nobody reads");
+    $h->drain(0);
+    is($x->{reset}, undef, "$name: which is no reason to give it up");
+    is(read_lines($c, $count), 0, "$name: all of them, without another word");
+    ok($h->wait(sub { $x->{window} >= 1000 }), "$name: and window for more");
+    $c->close;
+    ok($h->wait(sub { defined $x->{reset} }), "$name: it goes away");
+}
+
+# What has come of one that is cut is passed on.
+
+($c, $x) = begin_large(0);
+$h->raw(frame(DATA, 0, $x->{id}, "line\n") x 6000
+        . frame(RST_STREAM, 0, $x->{id}, pack('N', CANCEL)));
+is(read_lines($c, 6000), 0, 'all that came before a reset');
+is(eval { $c->read_some(1) } // '', '', 'and no more');
+$c->close;
+
+# The smallest pieces of all, as many as every response may begin with.
+
+($c, $x) = begin_large(0);
+my $count = send_lines($x, "\n");
+is($count, 32768, 'the first window, byte by byte');
+$h->raw(frame(DATA, END_STREAM, $x->{id}, ''));
+my $m = $c->response;
+is($m->{cut}, undef, 'the response is not cut');
+is($m->{body}, "\n" x $count, 'and is all there');
 $c->close;
 
 $h->close;
