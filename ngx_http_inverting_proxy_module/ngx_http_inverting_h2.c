@@ -393,7 +393,10 @@ ngx_http_inverting_h2_tick(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent)
     h2->resets = 0;
     h2->useless = 0;
 
-    if (silent && h2->ping) {
+    if (!silent) {
+        h2->ping = 0;
+
+    } else if (h2->ping) {
         ptth->failed = "it does not answer";
         return;
     }

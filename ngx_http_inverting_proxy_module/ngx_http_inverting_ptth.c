@@ -8,6 +8,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include <linux/sockios.h>
+
 #include "ngx_http_inverting_ptth.h"
 #include "ngx_http_inverting_worker.h"
 
@@ -31,6 +33,8 @@ static void ngx_http_inverting_ptth_write(ngx_http_inverting_ptth_t *ptth);
 static ngx_int_t ngx_http_inverting_ptth_get_buffer(
     ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_ptth_put_buffer(
+    ngx_http_inverting_ptth_t *ptth);
+static ngx_uint_t ngx_http_inverting_ptth_takes(
     ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_ptth_seen(ngx_http_inverting_ptth_t *ptth);
 static void ngx_http_inverting_ptth_stop(ngx_http_inverting_ptth_t *ptth);
@@ -434,6 +438,10 @@ ngx_http_inverting_ptth_timer_handler(ngx_event_t *ev)
 {
     ngx_http_inverting_ptth_t *ptth = ev->data;
 
+    if (ngx_http_inverting_ptth_takes(ptth)) {
+        ptth->heard = 1;
+    }
+
     ngx_http_inverting_ptth_seen(ptth);
 
     ptth->proto->tick(ptth, !ptth->heard);
@@ -442,6 +450,36 @@ ngx_http_inverting_ptth_timer_handler(ngx_event_t *ev)
     ngx_add_timer(&ptth->timer, ptth->tick);
 
     (void) ngx_http_inverting_ptth_check(ptth);
+}
+
+
+/*
+ * Whether there is more for the peer than it has taken since the last tick.
+ * Its answer to a PING may be as far behind as that, on a slow link; but once
+ * everything is there, it is due.
+ *
+ * With TLS c->sent counts less than the kernel does, so while nothing is taken
+ * the difference does not grow.
+ */
+
+static ngx_uint_t
+ngx_http_inverting_ptth_takes(ngx_http_inverting_ptth_t *ptth)
+{
+    int                queued;
+    off_t              taken, before;
+    ngx_connection_t  *c;
+
+    c = ptth->request->connection;
+
+    if (ioctl(c->fd, SIOCOUTQ, &queued) == -1) {
+        return 0;
+    }
+
+    before = ptth->taken;
+    taken = c->sent - queued;
+    ptth->taken = taken;
+
+    return queued && taken > before;
 }
 
 

@@ -58,7 +58,7 @@ typedef struct {
     /* no transaction is given to it any more: tells the agent */
     void       (*drain)(ngx_http_inverting_ptth_t *ptth);
 
-    /* from time to time; "silent": nothing came since the last time */
+    /* from time to time; "silent": no sign of life since the last time */
     void       (*tick)(ngx_http_inverting_ptth_t *ptth, ngx_uint_t silent);
 
     /*
@@ -85,6 +85,7 @@ struct ngx_http_inverting_ptth_s {
     ngx_event_t                       flush;
     ngx_event_t                       timer;
     ngx_msec_t                        tick;        /* between two of them */
+    off_t                             taken;       /* bytes, at the last one */
 
     /* on its way to the agent; no memory while there is nothing */
     ngx_buf_t                         out;

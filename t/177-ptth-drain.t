@@ -175,10 +175,20 @@ ok($good->wait(sub { ($good->{seen}{PING} || 0) >= 2 }, 60),
 is($good->{closed}, undef, 'and stays');
 is($t->status->agents('b'), 1, 'it counts');
 
-# It neither reads nor writes: the socket's buffers fill.
-
 $good->close;
 ok($t->wait_status(sub { $_[0]->agents('b') == 0 }), 'it has gone');
+
+# Whatever it says instead is as good, and it is asked again later.
+
+$half = $t->ptth(@quick, pong => 0);
+$half->wait(sub { $half->{seen}{PING} }, 60);
+$half->window(0, 1);
+$half->wait_end(60);
+is($half->{seen}{PING}, 2, 'who says something else is asked again');
+$half->close;
+
+# It neither reads nor writes: the socket's buffers fill.
+
 my $stopped = $t->ptth(@quick, rcvbuf => 4096);
 my $up = $t->client(timeout => 60);
 $up->request('POST', '/up', body => body_bytes('x', 60_000));
