@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "log.h"
 #include "memory.h"
 #include "stream.h"
@@ -17,6 +18,7 @@
  * second after that. A stream more than are allowed may be reset at once. */
 #define CALM_BURST 1000
 #define CALM_RATE 200
+#define RESETS_RATE 1000 /* clients may well go away so often */
 #define ACKS_MAX 100  /* waiting to be sent */
 #define SETTINGS_MAX 32 /* in one frame */
 
@@ -48,8 +50,9 @@ struct session {
     struct h2request request; /* the one whose fields come */
 
     uint64_t heard;   /* when the proxy sent something last */
-    uint64_t refilled;
-    uint64_t calm;    /* frames that may still come in haste */
+    struct budget calm;   /* when it is used up, we end the connection */
+    struct budget resets; /* or read no more of it for a while: */
+    bool held;
     bool pinged;
     bool blocked;  /* the connection takes no more for now */
     uint64_t sent;  /* bytes in all, with those that wait */
@@ -98,32 +101,46 @@ static void break_off(struct session *s, uint32_t code, const char *text,
 
 /* Floods ----------------------------------------------------------------- */
 
-static void refill(struct session *s)
+static void spend(struct session *s, const char *what)
 {
-    const struct sessions *all = s->core.all;
-    uint64_t now = loop_now(all->loop), most;
-    uint64_t more = (now - s->refilled) * CALM_RATE / 1000;
-
-    most = CALM_BURST + (uint64_t) all->options->max_concurrency;
-
-    if (more > 0) {
-        s->refilled = now;
-        s->calm = s->calm + more < most ? s->calm + more : most;
+    if (!budget_spend(&s->calm, loop_now(s->core.all->loop)) && !s->broken) {
+        break_off(s, NGHTTP2_ENHANCE_YOUR_CALM,
+                  "the proxy is in too much haste", what);
     }
 }
 
 
-static void spend(struct session *s, const char *what)
+/*
+ * A reset is most often a client that has gone away: however many do so, the
+ * connection is that of all the others, too. What has been read already still
+ * comes.
+ */
+static void spend_reset(struct session *s)
 {
-    if (s->calm == 0) {
-        refill(s);
+    static struct log_brake brake;
+    unsigned others;
+
+    if (budget_spend(&s->resets, loop_now(s->core.all->loop)) || s->held) {
+        return;
     }
 
-    if (s->calm > 0) {
-        s->calm--;
-    } else if (!s->broken) {
-        break_off(s, NGHTTP2_ENHANCE_YOUR_CALM,
-                  "the proxy is in too much haste", what);
+    s->held = true;
+    exchange_pause(s->exchange, true);
+
+    if (log_allowed(&brake, 60000, &others)) {
+        log_warn("the proxy resets very many streams; reading more slowly");
+    }
+}
+
+
+static void go_on_reading(struct session *s)
+{
+    /* it is us who do not listen */
+    s->heard = loop_now(s->core.all->loop);
+
+    if (budget_refill(&s->resets, s->heard)) {
+        s->held = false;
+        exchange_pause(s->exchange, false);
     }
 }
 
@@ -131,9 +148,6 @@ static void spend(struct session *s, const char *what)
 static const char *is_cheap(const nghttp2_frame *f)
 {
     switch (f->hd.type) {
-
-    case NGHTTP2_RST_STREAM:
-        return "too many RST_STREAM frames";
 
     case NGHTTP2_PING:
         return (f->hd.flags & NGHTTP2_FLAG_ACK) == 0
@@ -278,6 +292,10 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *f, void *arg)
     }
 
     switch (f->hd.type) {
+
+    case NGHTTP2_RST_STREAM:
+        spend_reset(s);
+        break;
 
     case NGHTTP2_HEADERS:
         on_headers(s, f);
@@ -580,8 +598,12 @@ static bool is_unread(struct session *s)
 void session_tick(struct session *s)
 {
     uint64_t timeout = s->core.all->options->proxy_timeout;
-    uint64_t quiet = loop_now(s->core.all->loop) - s->heard;
+    uint64_t quiet;
     struct stream *st, *next;
+
+    if (s->held) {
+        go_on_reading(s);
+    }
 
     for (st = s->core.first; st != NULL; st = next) {
         next = stream_next(st);
@@ -606,6 +628,8 @@ void session_tick(struct session *s)
     if (s->leaving && loop_now(s->core.all->loop) - s->said >= LEAVE_MS) {
         leave(s);
     }
+
+    quiet = loop_now(s->core.all->loop) - s->heard;
 
     if (quiet >= GONE_AFTER(timeout)) {
         s->handler->closed(s->arg, "the proxy does not answer a PING");
@@ -673,8 +697,11 @@ struct session *session_new(struct sessions *all, struct exchange *x,
     s->handler = handler;
     s->arg = arg;
     s->flush.run = run_flush;
-    s->heard = s->took = s->refilled = loop_now(all->loop);
-    s->calm = CALM_BURST + (uint64_t) all->options->max_concurrency;
+    s->heard = s->took = loop_now(all->loop);
+    budget_init(&s->calm, CALM_BURST + all->options->max_concurrency,
+                CALM_RATE, s->heard);
+    budget_init(&s->resets, CALM_BURST + all->options->max_concurrency,
+                RESETS_RATE, s->heard);
 
     if (nghttp2_session_server_new2(&s->core.h2, all->callbacks, s,
                                     all->option) != 0) {
@@ -736,7 +763,7 @@ void sessions_init(struct sessions *all, struct loop *loop,
     nghttp2_option_set_max_settings(o, SETTINGS_MAX);
     nghttp2_option_set_no_closed_streams(o, 1);
     nghttp2_option_set_max_send_header_block_length(o, HEAD_SENT_MAX);
-    /* spend() does that, and says so */
+    /* spend_reset() does that, and ends nothing */
     nghttp2_option_set_stream_reset_rate_limit(o, UINT64_MAX, UINT64_MAX);
 }
 
