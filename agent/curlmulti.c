@@ -274,6 +274,9 @@ struct curlmulti *curlmulti_new(struct loop *loop)
     curl_multi_setopt(m->curl, CURLMOPT_SOCKETFUNCTION, socket_cb);
     curl_multi_setopt(m->curl, CURLMOPT_SOCKETDATA, m);
     curl_multi_setopt(m->curl, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
+    /* one that is paused while others go on is held in memory, up to 32 MB of
+     * it, and a GOAWAY loses those that have a body */
+    curl_multi_setopt(m->curl, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
     curl_multi_setopt(m->curl, CURLMOPT_TIMERFUNCTION, timer_cb);
     curl_multi_setopt(m->curl, CURLMOPT_TIMERDATA, m);
 
