@@ -53,6 +53,8 @@ struct curl_exchange {
     bool paused;       /* as asked for */
     bool recv_waiting; /* libcurl was told to hold back */
 
+    bool once; /* not to be sent a second time */
+    bool sent;
     bool added;
     bool over; /* aborted, or done */
 };
@@ -178,6 +180,28 @@ static size_t read_cb(char *p, size_t size, size_t n, void *arg)
 }
 
 
+/* Before each sending: there is one more if a kept connection was closed
+ * without an answer, and that may mean that the request was done. */
+static int prereq_cb(void *arg, char *to, char *from, int to_port,
+                     int from_port)
+{
+    struct curl_exchange *x = arg;
+
+    (void) to;
+    (void) from;
+    (void) to_port;
+    (void) from_port;
+
+    if (x->sent && x->once) {
+        return CURL_PREREQFUNC_ABORT;
+    }
+
+    x->sent = true;
+
+    return CURL_PREREQFUNC_OK;
+}
+
+
 static bool take_head(struct curl_exchange *x)
 {
     struct head *h = &x->http->head;
@@ -292,6 +316,7 @@ static enum exchange_result result_of(const struct curl_exchange *x,
     case CURLE_OPERATION_TIMEDOUT:
         return EXCHANGE_CONNECT_TIME;
 
+    case CURLE_ABORTED_BY_CALLBACK: /* see prereq_cb() */
     case CURLE_GOT_NOTHING:
     case CURLE_PARTIAL_FILE:
     case CURLE_RECV_ERROR:
@@ -354,6 +379,7 @@ static void on_done(struct transfer *t, CURLcode code)
     if (e.result != EXCHANGE_OK) {
         e.hint = hint_of(e.result);
         e.why = e.result == EXCHANGE_BAD && x->invalid != NULL ? x->invalid
+                : code == CURLE_ABORTED_BY_CALLBACK ? e.hint
                 : x->error[0] != '\0' ? x->error : curl_easy_strerror(code);
     }
 
@@ -514,6 +540,7 @@ static CURL *new_easy(struct curlhttp *http)
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_cb);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, write_cb);
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_cb);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_cb);
 
     return easy;
 }
@@ -626,6 +653,7 @@ static struct exchange *curl_start(struct carrier *c,
     x->http = http;
     x->task.run = run_task;
     x->moved = request->moved;
+    x->once = !request->idempotent;
     x->finished = request->length == EXCHANGE_NO_BODY || request->length == 0;
     x->transfer.easy = easy;
     x->transfer.done = on_done;
@@ -634,6 +662,7 @@ static struct exchange *curl_start(struct carrier *c,
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
     curl_easy_setopt(easy, CURLOPT_READDATA, x);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, x);
     set_request(x, request);
     set_fields(x, request);
 

@@ -1,0 +1,54 @@
+#!/usr/bin/perl
+
+# An https backend gets what a plain one gets: one request for each request, as
+# it was, and the client its response as soon as there is one.
+
+use lib 't/lib';
+use InvertingProxy::Test;
+use InvertingProxy::Test::Http2 qw(:all);
+
+my $t = InvertingProxy::Test->new;
+my $p = $t->ptth_proxy;
+my ($crt, $key) = $t->certificate_for('localhost');
+
+
+sub serve {
+    my ($c, $req) = @_;
+
+    $c->read_body($req);
+    $c->note("$req->{method} $req->{target}");
+
+    # Done, and gone without an answer.
+    return 0 if $req->{target} eq '/gone';
+
+    return $c->respond(200, [], 'fine');
+}
+
+for my $kind ('http', 'https') {
+    my $tls = $kind eq 'https';
+    my $b = $t->backend(\&serve, $tls ? (tls => [ $crt, $key ]) : ());
+    my $a = $t->agent(transport => 'ptth', proxy => $p->url, backend => 'b',
+                      host => $tls ? 'https://localhost:' . $b->port
+                                   : $b->address,
+                      args => [ "-ca-file=$crt" ], wait => 0);
+    my $h = $p->dialled;
+
+    # What may not be made twice is not, when a kept connection is closed
+    for my $case ([ 'no body' ], [ 'an empty body', body => '' ],
+                  [ 'a body', body => 'pay 100' ])
+    {
+        my ($name, @body) = @$case;
+
+        my $x = $h->request('GET', '/warm')->response;
+        is($x && $x->{status}, 200, "$kind, $name: a connection that is kept");
+        $b->clear_notes;
+        $x = $h->request('POST', '/gone', @body)->response;
+        is($x && $x->{status}, 502, "$kind: POST with $name is not answered");
+        is(join(', ', $b->notes), 'POST /gone', "$kind: and was made once");
+    }
+
+    is(scalar($a->stop), 0, "$kind: it ends well");
+    $h->close;
+}
+
+$t->done(idle => 0);
