@@ -289,15 +289,16 @@ struct h2fields *h2fields_response(int status, const struct head *h,
                                    int64_t length)
 {
     char number[SPAN_DIGITS], *text;
+    struct span reason = span_trim(h->reason);
     struct h2fields *f = new_fields(h->nfields + 3,
                                     bytes_of(h->fields, h->nfields)
-                                        + h->reason.n + 96,
+                                        + reason.n + 96,
                                     &text);
 
     put(f, &text, SPAN(":status"), span_number(number, (uint64_t) status));
 
-    if (h->reason.n != 0 && !span_is(h->reason, reason_of(status))) {
-        put(f, &text, SPAN("x-inverting-proxy-reason"), h->reason);
+    if (reason.n != 0 && !span_is(reason, reason_of(status))) {
+        put(f, &text, SPAN("x-inverting-proxy-reason"), reason);
     }
 
     for (size_t i = 0; i < h->nfields; i++) {

@@ -13,17 +13,18 @@ static const unsigned char is_token[256] = {
 };
 
 
-static struct span trim(const char *p, const char *end)
+struct span span_trim(struct span s)
 {
-    while (p < end && (*p == ' ' || *p == '\t')) {
-        p++;
+    while (s.n > 0 && (*s.p == ' ' || *s.p == '\t')) {
+        s.p++;
+        s.n--;
     }
 
-    while (p < end && (end[-1] == ' ' || end[-1] == '\t')) {
-        end--;
+    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) {
+        s.n--;
     }
 
-    return (struct span) {p, (size_t) (end - p)};
+    return s;
 }
 
 
@@ -34,7 +35,8 @@ bool span_next_token(struct span *list, struct span *token)
         const char *comma = memchr(list->p, ',', list->n);
         const char *stop = comma ? comma : end;
 
-        *token = trim(list->p, stop);
+        *token = span_trim((struct span) {list->p,
+                                          (size_t) (stop - list->p)});
         list->p = comma ? comma + 1 : end;
         list->n = (size_t) (end - list->p);
 
@@ -145,7 +147,7 @@ static const char *field_line(struct head *h, const char *p, const char *end)
                                              : "an invalid field name";
     }
 
-    value = trim(p + 1, end);
+    value = span_trim((struct span) {p + 1, (size_t) (end - p - 1)});
     if (!span_is_field_value(value)) {
         return "a control character in a field";
     }

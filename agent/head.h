@@ -97,6 +97,9 @@ static inline bool span_is(struct span s, const char *literal)
 /* The first field of that name, or NULL. */
 const struct field *head_field(const struct head *h, const char *name);
 
+/* Without the spaces and tabs around it. */
+struct span span_trim(struct span s);
+
 /*
  * Walk through a comma-separated list of tokens: takes the next element off
  * the front of *list. False at the end.

@@ -14,7 +14,8 @@ my $b = $t->backend(sub {
     my ($status, $reason) = $req->{target} =~ m{^/status/(\d+)/?(.*)};
 
     if (defined $status) {
-        $reason = { none => undef, blank => '', odd => "a (b) \xff \xc3\xa9 :c" }
+        $reason = { none => undef, blank => '', odd => "a (b) \xff \xc3\xa9 :c",
+                    spaced => " \tAll is well\t ", spaces => "  \t" }
                   ->{$reason};
 
         # "none" has not even the space before it.
@@ -126,6 +127,14 @@ for my $status (sort keys %registered) {
         is($m->{body}, $status == 204 ? '' : 'abc', "$status, $reason: body");
     }
 }
+
+# Nor is there white space around a field's value.
+$m = $t->get('/status/200/spaced');
+like($m->{raw}, qr{^HTTP/1\.1 200\s+All is well\s*\r\n},
+     'white space around a reason');
+is($m->{body}, 'abc', 'white space around a reason: body');
+$m = $t->get('/status/200/spaces');
+is("$m->{status} $m->{body}", '200 abc', 'a reason of white space');
 
 $m = $t->get('/close');
 is($m->{body}, 'until the end', 'a body without a length');
