@@ -497,21 +497,9 @@ static void response_over(struct direct_exchange *x, size_t rest)
 static bool agrees(const struct head *h, const char *upgrade)
 {
     const struct field *to = head_field(h, "Upgrade");
-    const struct field *f = head_field(h, "Connection");
-    struct span list, token;
 
-    if (f == NULL || to == NULL || !span_is(to->value, upgrade)) {
-        return false;
-    }
-
-    list = f->value;
-    while (span_next_token(&list, &token)) {
-        if (span_is(token, "upgrade")) {
-            return true;
-        }
-    }
-
-    return false;
+    return to != NULL && span_is(to->value, upgrade)
+           && field_is_named(h, SPAN("upgrade"));
 }
 
 

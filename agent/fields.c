@@ -3,7 +3,7 @@
 #include <string.h>
 
 
-static bool is_named_by_connection(const struct head *h, struct span name)
+bool field_is_named(const struct head *h, struct span name)
 {
     struct span list, token;
 
@@ -48,7 +48,7 @@ bool field_passes(const struct head *h, const struct field *f,
     }
 
     return !is_hop_by_hop(f->name)
-           && !(h->named && is_named_by_connection(h, f->name));
+           && !(h->named && field_is_named(h, f->name));
 }
 
 

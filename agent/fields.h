@@ -11,6 +11,9 @@
 #include "buf.h"
 #include "head.h"
 
+/* Whether a Connection field of h names it. */
+bool field_is_named(const struct head *h, struct span name);
+
 /*
  * Whether the field f of h is passed on: not the hop-by-hop ones, nor those
  * that Connection names, nor Content-Length and Transfer-Encoding (framing is

@@ -45,6 +45,16 @@ sub backend {
         return 0;
     }
 
+    if ($req->{target} eq '/two') {
+        # two Connection fields
+        $c->head(101, [ 'Connection: keep-alive', 'Connection: Upgrade',
+                        'Upgrade: websocket', 'Sec-WebSocket-Accept: '
+                        . ws_key($req->header('Sec-WebSocket-Key')) ],
+                 reason => 'Switching Protocols');
+        $c->wait_end(20);
+        return 0;
+    }
+
     if ($req->{target} eq '/proto') {
         my $w = ws_accept($c, $req, headers => [ 'Set-Cookie: a=b',
                                         'Sec-WebSocket-Protocol: chat' ]);
@@ -161,6 +171,10 @@ for my $kind ('tcp', 'unix', 'tls') {
         $x->head(10);
         is($x->{status}, 502, "$path: not what was asked for");
     }
+
+    ($x, $w) = tunnel($h, '/two');
+    is($x->{status}, 200, 'an answer with two Connection fields');
+    $x->rst(CANCEL);
 
     ($x, $w) = tunnel($h, '/proto');
     is($x->header('Sec-WebSocket-Protocol'), 'chat', 'the protocol chosen');
