@@ -50,6 +50,8 @@ struct curl_exchange {
 
     struct buf lines; /* of a head, later of the trailer section */
     bool in_body;
+    bool no_body; /* it has none, which libcurl does not know */
+    bool whole;   /* it is, whatever libcurl waits for */
     bool paused;       /* as asked for */
     bool recv_waiting; /* libcurl was told to hold back */
 
@@ -86,6 +88,9 @@ static void dispose(struct curl_exchange *x)
 }
 
 
+static void on_done(struct transfer *t, CURLcode code);
+
+
 static void run_task(struct task *task)
 {
     struct curl_exchange *x = (struct curl_exchange *)
@@ -99,6 +104,12 @@ static void run_task(struct task *task)
         }
 
         dispose(x);
+        return;
+    }
+
+    if (x->whole) {
+        curlmulti_remove(x->http->multi, &x->transfer);
+        on_done(&x->transfer, CURLE_OK);
         return;
     }
 
@@ -231,6 +242,12 @@ static bool take_head(struct curl_exchange *x)
 
     if (h->status >= 200) {
         x->in_body = true;
+
+        if (x->no_body) {
+            x->whole = true;
+            defer(x);
+        }
+
         x->base.handler->head(x->base.arg, h);
     }
 
@@ -284,6 +301,10 @@ static size_t write_cb(char *p, size_t size, size_t n, void *arg)
 
     if (x->over) {
         return 0;
+    }
+
+    if (x->whole) {
+        return n;
     }
 
     if (x->paused) {
@@ -597,6 +618,9 @@ static void set_fields(struct curl_exchange *x,
 
     if (r->length == EXCHANGE_CHUNKED && !x->http->config.http2) {
         add_field(x, "Transfer-Encoding: chunked");
+
+    } else if (r->length == 0) {
+        add_field(x, "Content-Length: 0");
     }
 
     curl_easy_setopt(x->transfer.easy, CURLOPT_HTTPHEADER, x->fields);
@@ -621,7 +645,9 @@ static void set_request(struct curl_exchange *x,
     }
 
     /* the kind first: each of these sets a method of its own */
-    if (r->length != EXCHANGE_NO_BODY) {
+    if (r->length != EXCHANGE_NO_BODY && r->length != 0) {
+        /* libcurl knows of no HEAD with a body */
+        x->no_body = span_is(r->method, "HEAD");
         curl_easy_setopt(easy, CURLOPT_NOBODY, 0L);
         curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
         curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE,

@@ -108,6 +108,9 @@ for my $kind ('tcp', 'unix') {
     $x = $h->request('HEAD', '/head');
     ok($x->response, 'HEAD');
     is($x->{status}, 200, 'is answered');
+    $x = $h->request('HEAD', '/head', body => 'abc');
+    ok($x->response, 'HEAD with a body');
+    is($x->{status}, 200, 'is answered');
 
     my @x = map { $h->request('GET', "/small/$_") } 1 .. 50;
     ok($h->wait(sub { !grep({ !$_->{ended} } @x) }, 20), 'many at once');

@@ -16,12 +16,13 @@ sub serve {
     my ($c, $req) = @_;
 
     $c->read_body($req);
-    $c->note("$req->{method} $req->{target}");
+    $c->note("$req->{method} $req->{target}"
+             . ($req->{target} eq '/framing' ? " $req->{framing}" : ''));
 
     # Done, and gone without an answer.
     return 0 if $req->{target} eq '/gone';
 
-    return $c->respond(200, [], 'fine');
+    return $c->respond(200, [], 'fine', head => $req->{method} eq 'HEAD');
 }
 
 for my $kind ('http', 'https') {
@@ -45,6 +46,24 @@ for my $kind ('http', 'https') {
         $x = $h->request('POST', '/gone', @body)->response;
         is($x && $x->{status}, 502, "$kind: POST with $name is not answered");
         is(join(', ', $b->notes), 'POST /gone', "$kind: and was made once");
+    }
+
+    # HEAD may have a body, as any request; and none is not an empty one
+    for my $method ('HEAD', 'GET') {
+        for my $case ([ 'no body', 'none' ],
+                      [ 'an empty body', 'length', body => '' ],
+                      [ 'a body', 'length', body => 'abc' ],
+                      [ 'chunks', 'chunked', body => 'abc', chunked => 1 ])
+        {
+            my ($name, $framing, @body) = @$case;
+
+            $b->clear_notes;
+            my $x = $h->request($method, '/framing', @body)->response;
+            is($x && $x->{status}, 200, "$kind: $method with $name");
+            is(join(', ', $b->notes), "$method /framing $framing",
+               "$kind: $method, its framing");
+            is($x && $x->header('Content-Length'), 4, "$kind: the length");
+        }
     }
 
     is(scalar($a->stop), 0, "$kind: it ends well");
