@@ -51,6 +51,7 @@ struct curl_exchange {
     struct buf lines; /* of a head, later of the trailer section */
     bool in_body;
     bool no_body; /* it has none, which libcurl does not know */
+    int64_t left; /* of the body; -1 is unknown */
     bool whole;   /* it is, whatever libcurl waits for */
     bool paused;       /* as asked for */
     bool recv_waiting; /* libcurl was told to hold back */
@@ -213,6 +214,19 @@ static int prereq_cb(void *arg, char *to, char *from, int to_port,
 }
 
 
+/* While the request has not ended, libcurl goes on when the response has, for
+ * ever even. It has if no more of the body is left. */
+static void check_left(struct curl_exchange *x)
+{
+    if (x->left == 0
+        && (x->no_body || !x->finished || buf_len(&x->out) > 0))
+    {
+        x->whole = true;
+        defer(x);
+    }
+}
+
+
 static bool take_head(struct curl_exchange *x)
 {
     struct head *h = &x->http->head;
@@ -242,13 +256,10 @@ static bool take_head(struct curl_exchange *x)
 
     if (h->status >= 200) {
         x->in_body = true;
-
-        if (x->no_body) {
-            x->whole = true;
-            defer(x);
-        }
-
+        x->left = x->no_body || h->status == 204 || h->status == 304
+                  ? 0 : h->length;
         x->base.handler->head(x->base.arg, h);
+        check_left(x);
     }
 
     if (!x->over) {
@@ -314,6 +325,11 @@ static size_t write_cb(char *p, size_t size, size_t n, void *arg)
 
     *x->moved = loop_now(x->http->loop);
     x->base.handler->data(x->base.arg, p, n);
+
+    if (x->left > 0) {
+        x->left -= (int64_t) n;
+        check_left(x);
+    }
 
     return x->over ? 0 : n;
 }
@@ -384,6 +400,10 @@ static void on_done(struct transfer *t, CURLcode code)
     if (x->over) {
         dispose(x);
         return;
+    }
+
+    if (x->whole) {
+        e.result = EXCHANGE_OK;
     }
 
     if (e.result == EXCHANGE_OK && buf_len(&x->lines) > 0) {

@@ -15,6 +15,13 @@ my ($crt, $key) = $t->certificate_for('localhost');
 sub serve {
     my ($c, $req) = @_;
 
+    if ($req->{target} =~ m{^/early/(\d+)}) {
+        # no word of the body was read, and no more is said
+        $c->respond($1, [], $1 == 200 ? 'early' : undef);
+        $c->wait_end(30);
+        return 0;
+    }
+
     $c->read_body($req);
     $c->note("$req->{method} $req->{target}"
              . ($req->{target} eq '/framing' ? " $req->{framing}" : ''));
@@ -64,6 +71,15 @@ for my $kind ('http', 'https') {
                "$kind: $method, its framing");
             is($x && $x->header('Content-Length'), 4, "$kind: the length");
         }
+    }
+
+    # A response that is whole is passed on, whatever the request still sends
+    for my $status (200, 204, 304) {
+        my $x = $h->request('POST', "/early/$status", hold => 1);
+        $x->data('some');
+        ok($x->response, "$kind: $status before the end of the request");
+        is($x->{status}, $status, "$kind, $status: as it was");
+        is($x->{body}, $status == 200 ? 'early' : '', "$kind, $status: whole");
     }
 
     is(scalar($a->stop), 0, "$kind: it ends well");
