@@ -40,6 +40,9 @@
  */
 #define NGX_HTTP_INVERTING_H2_PIECE        4096
 
+/* between two ticks, and waiting for their answer to be sent */
+#define NGX_HTTP_INVERTING_H2_MAX_PINGS    1000
+
 /* the largest that HTTP/2 knows is a bit less than twice as much */
 #define NGX_HTTP_INVERTING_H2_WINDOW_MAX   (1024 * 1024 * 1024)
 
@@ -131,6 +134,13 @@ typedef struct {
     unsigned                         stale:1;        /* a tick has passed */
 } ngx_http_inverting_h2_stream_t;
 
+
+/*
+ * What the library calls for the frames that it has received or sent, with the
+ * ngx_http_inverting_h2_t as "data": the same for all sessions of this process.
+ * NULL: no memory.
+ */
+nghttp2_session_callbacks *ngx_http_inverting_h2_callbacks(void);
 
 /*
  * Submits the request of the transaction that the stream's ends hold.
