@@ -128,8 +128,8 @@ void ngx_http_inverting_ptth_gone(ngx_http_inverting_ptth_t *ptth);
 /*
  * Closes the connection if the protocol has failed, or has drained, as soon as
  * the clients have read what has come whole, or the time of the worker is up.
- * For the handlers of events, as the last thing that they do: NGX_DONE, and the
- * connection is no more, or NGX_OK.
+ * For the handlers of events, as the last thing that they do: NGX_DONE, and
+ * the connection is no more, or NGX_OK.
  */
 ngx_int_t ngx_http_inverting_ptth_check(ngx_http_inverting_ptth_t *ptth);
 

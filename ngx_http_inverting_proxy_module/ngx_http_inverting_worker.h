@@ -27,8 +27,8 @@
 
 
 /*
- * Adds the workers' zone to the cycle; NULL: an error was logged.  The eventfds
- * come with it, and go with the last cycle that has it.
+ * Adds the workers' zone to the cycle; NULL: an error was logged.  The
+ * eventfds come with it, and go with the last cycle that has it.
  */
 ngx_shm_zone_t *ngx_http_inverting_worker_add_zone(ngx_conf_t *cf, void *tag);
 
@@ -36,7 +36,7 @@ ngx_shm_zone_t *ngx_http_inverting_worker_add_zone(ngx_conf_t *cf, void *tag);
 void ngx_http_inverting_worker_accept(ngx_shm_zone_t *workers,
     uint64_t configuration);
 
-/* in a worker, which may have started late, of the last configuration but one */
+/* in a worker, which may have started late, of an earlier configuration */
 ngx_uint_t ngx_http_inverting_worker_is_current(uint64_t configuration);
 
 /*
