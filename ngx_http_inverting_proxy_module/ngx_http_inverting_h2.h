@@ -136,8 +136,8 @@ typedef struct {
 
 
 /*
- * What the library calls for the frames that it has received or sent, with the
- * ngx_http_inverting_h2_t as "data": the same for all sessions of this process.
+ * What the library calls for the frames that it has received or sent, with an
+ * ngx_http_inverting_h2_t as "data"; the same for all sessions of the process.
  * NULL: no memory.
  */
 nghttp2_session_callbacks *ngx_http_inverting_h2_callbacks(void);
