@@ -203,6 +203,7 @@ ngx_http_inverting_h2_release(ngx_http_inverting_h2_stream_t *st,
         ngx_free(st->pending);
         st->pending = NULL;
         st->pending_len = 0;
+        st->merged = 0;
     }
 
     ngx_http_inverting_stream_close(&st->h2->ptth->agent->end, &st->taker,
