@@ -11,7 +11,7 @@ use InvertingProxy::Test::Http2 qw(:all);
 my $t = InvertingProxy::Test->new;
 
 my $n = $t->nginx(workers => 1, http => <<'EOT');
-    inverting_proxy_zone zone=main:8m;
+    inverting_proxy_zone zone=main:32m;
     inverting_proxy_backend main b end_user=allUsers backend_user=me;
     inverting_proxy_agent_user me;
     inverting_proxy_buffers 64 4k;
