@@ -50,6 +50,7 @@ struct curl_exchange {
 
     struct buf lines; /* of a head, later of the trailer section */
     bool in_body;
+    bool upload;  /* the request has a body */
     bool no_body; /* it has none, which libcurl does not know */
     int64_t left; /* of the body; -1 is unknown */
     bool whole;   /* it is, whatever libcurl waits for */
@@ -193,7 +194,9 @@ static size_t read_cb(char *p, size_t size, size_t n, void *arg)
 
 
 /* Before each sending: there is one more if a kept connection was closed
- * without an answer, and that may mean that the request was done. */
+ * without an answer, and that may mean that the request was done. It may also
+ * mean that it was not (a stream refused, nothing sent), which libcurl does not
+ * tell. */
 static int prereq_cb(void *arg, char *to, char *from, int to_port,
                      int from_port)
 {
@@ -214,13 +217,12 @@ static int prereq_cb(void *arg, char *to, char *from, int to_port,
 }
 
 
-/* While the request has not ended, libcurl goes on when the response has, for
- * ever even. It has if no more of the body is left. */
+/* While libcurl has not sent all of a request it goes on when the response has
+ * ended, for ever even. It has if no more of the body is left; if libcurl finds
+ * that too, in this turn, all the better. */
 static void check_left(struct curl_exchange *x)
 {
-    if (x->left == 0
-        && (x->no_body || !x->finished || buf_len(&x->out) > 0))
-    {
+    if (x->left == 0 && x->upload) {
         x->whole = true;
         defer(x);
     }
@@ -668,6 +670,7 @@ static void set_request(struct curl_exchange *x,
     if (r->length != EXCHANGE_NO_BODY && r->length != 0) {
         /* libcurl knows of no HEAD with a body */
         x->no_body = span_is(r->method, "HEAD");
+        x->upload = true;
         curl_easy_setopt(easy, CURLOPT_NOBODY, 0L);
         curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
         curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE,

@@ -15,7 +15,7 @@
 #define FRAME_HEADER 9
 
 /* Frames that cost the peer next to nothing: so many at once, so many a
- * second after that. A stream more than are allowed may be reset at once. */
+ * second after that. As many streams as are allowed may be reset besides. */
 #define CALM_BURST 1000
 #define CALM_RATE 200
 #define RESETS_RATE 1000 /* clients may well go away so often */
@@ -698,8 +698,7 @@ struct session *session_new(struct sessions *all, struct exchange *x,
     s->arg = arg;
     s->flush.run = run_flush;
     s->heard = s->took = loop_now(all->loop);
-    budget_init(&s->calm, CALM_BURST + all->options->max_concurrency,
-                CALM_RATE, s->heard);
+    budget_init(&s->calm, CALM_BURST, CALM_RATE, s->heard);
     budget_init(&s->resets, CALM_BURST + all->options->max_concurrency,
                 RESETS_RATE, s->heard);
 

@@ -92,8 +92,8 @@ void ngx_http_inverting_close(ngx_http_inverting_end_t *end,
 /*
  * A poll.  Returns how many IDs were written to "ids", or NGX_AGAIN: the poll
  * is a receiver now and its handler will be called, or NGX_BUSY: there can be
- * no more receivers in this zone.  Having IDs is leasing them: they must be
- * sent to the agent at once.
+ * no more receivers in this zone, or none for this backend.  Having IDs is
+ * leasing them: they must be sent to the agent at once.
  */
 ngx_int_t ngx_http_inverting_poll_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend, uint64_t key,

@@ -15,8 +15,9 @@
 
 
 /*
- * What ngx_http_inverting_h2.c (the session), ..._h2_stream.c (its streams,
- * and how they end), ..._h2_request.c and ..._h2_response.c share.
+ * What ngx_http_inverting_h2.c (the session), ..._h2_frames.c (what it calls),
+ * ..._h2_stream.c (its streams, and how they end), ..._h2_request.c and
+ * ..._h2_response.c share.
  */
 
 

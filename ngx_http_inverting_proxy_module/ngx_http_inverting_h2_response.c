@@ -370,16 +370,12 @@ static void
 ngx_http_inverting_h2_merge(ngx_http_inverting_h2_stream_t *st,
     const u_char *data, size_t len)
 {
-    u_char  *p;
-
-    static u_char  head[] = CRLF "00000000" CRLF;
+    u_char  *p, buf[sizeof(CRLF) + NGX_HTTP_INVERTING_H2_SIZE_LINE];
 
     if (st->merged == 0) {
-        p = st->in_chunk ? head : head + 2;
+        p = ngx_sprintf(buf, "%s%08xz" CRLF, st->in_chunk ? CRLF : "", len);
 
-        if (ngx_http_inverting_h2_keep(st, p, head + sizeof(head) - 1 - p)
-            != NGX_OK)
-        {
+        if (ngx_http_inverting_h2_keep(st, buf, p - buf) != NGX_OK) {
             return;
         }
 

@@ -17,6 +17,7 @@
  *     ..._ptth_upgrade.c    the request for it, and the 101
  *     ..._ptth.c            bytes in and out, when it ends
  *     ..._h2.c              its transactions as streams of HTTP/2
+ *     ..._h2_frames.c       what comes of the frames of those
  *     ..._h2_stream.c       how a stream begins and ends
  *     ..._h2_request.c      a request: from the text in the zone to frames
  *     ..._h2_response.c     a response: from frames to text in the zone

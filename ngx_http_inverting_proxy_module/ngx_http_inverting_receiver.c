@@ -69,13 +69,6 @@ ngx_http_inverting_fill_receiver_locked(ngx_http_inverting_zone_t *zone,
 
         ngx_http_inverting_dequeue_locked(zone, t);
         ngx_http_inverting_place_locked(zone, t, 1);
-
-        if (t->state == NGX_HTTP_INVERTING_TX_WAITING) {
-
-            /* the receivers that are looked at have enough */
-
-            return;
-        }
     }
 }
 

@@ -218,7 +218,7 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
 
             if (t->state == NGX_HTTP_INVERTING_TX_WAITING) {
 
-                /* the receivers that are looked at have enough */
+                /* none has room */
 
                 break;
             }

@@ -31,7 +31,10 @@ ngx_int_t ngx_http_inverting_state_load(ngx_http_inverting_zone_t *zone,
 ngx_int_t ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone,
     ngx_log_t *log);
 
-/* in the master, before the workers: makes the file's folder for them */
+/*
+ * In the master, before the workers: makes the file's folder for them; as with
+ * nginx's own folders, "nginx -t" does so too.
+ */
 ngx_int_t ngx_http_inverting_state_folder(ngx_http_inverting_zone_t *zone,
     ngx_cycle_t *cycle);
 

@@ -21,7 +21,7 @@
 
 #define NGX_HTTP_INVERTING_MIN_TXS    16
 
-/* waiting for a lock: pauses in a row, then as many yields before a nap */
+/* waiting for a lock: pauses in a row, then as many yields before any nap */
 #define NGX_HTTP_INVERTING_SPIN       2048
 #define NGX_HTTP_INVERTING_YIELDS     64
 
@@ -348,24 +348,25 @@ ngx_http_inverting_mutex_lock(ngx_shmtx_t *mutex)
     ngx_pid_t   holder;
     ngx_uint_t  i, n, turn;
 
-    for (turn = 1; /* void */ ; turn++) {
+    for (turn = 0; /* void */ ; turn++) {
 
         if (ngx_shmtx_trylock(mutex)) {
             return;
         }
 
-        for (n = 1; n < NGX_HTTP_INVERTING_SPIN && ngx_ncpu > 1; n <<= 1) {
+        if (turn < NGX_HTTP_INVERTING_YIELDS) {
 
-            for (i = 0; i < n; i++) {
-                ngx_cpu_pause();
+            for (n = 1; n < NGX_HTTP_INVERTING_SPIN && ngx_ncpu > 1; n <<= 1) {
+
+                for (i = 0; i < n; i++) {
+                    ngx_cpu_pause();
+                }
+
+                if (ngx_shmtx_trylock(mutex)) {
+                    return;
+                }
             }
 
-            if (ngx_shmtx_trylock(mutex)) {
-                return;
-            }
-        }
-
-        if (turn % NGX_HTTP_INVERTING_YIELDS) {
             ngx_sched_yield();
             continue;
         }
