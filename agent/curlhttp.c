@@ -60,7 +60,8 @@ struct curl_exchange {
     bool once; /* not to be sent a second time */
     bool sent;
     bool added;
-    bool over; /* aborted, or done */
+    bool clean; /* the handle can be used again */
+    bool over;  /* aborted, or done */
 };
 
 
@@ -77,7 +78,7 @@ static void dispose(struct curl_exchange *x)
     x->over = true;
     loop_cancel(http->loop, &x->task);
 
-    if (http->nidle < EASY_KEPT) {
+    if (x->clean && http->nidle < EASY_KEPT) {
         http->idle[http->nidle++] = x->transfer.easy;
     } else {
         curl_easy_cleanup(x->transfer.easy);
@@ -398,6 +399,10 @@ static void on_done(struct transfer *t, CURLcode code)
     struct exchange_end e = {.result = result_of(x, code), .why = "",
                              .hint = ""};
     struct head trailers = {0};
+
+    /* else something may be left in the handle: in libcurl 8.14 a request that
+     * could not be rewound fails all that come after it */
+    x->clean = code == CURLE_OK && !x->whole;
 
     if (x->over) {
         dispose(x);
