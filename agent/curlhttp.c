@@ -196,8 +196,8 @@ static size_t read_cb(char *p, size_t size, size_t n, void *arg)
 
 /* Before each sending: there is one more if a kept connection was closed
  * without an answer, and that may mean that the request was done. It may also
- * mean that it was not (a stream refused, nothing sent), which libcurl does not
- * tell. */
+ * mean that it was not (a stream refused, nothing sent), which libcurl does
+ * not tell. */
 static int prereq_cb(void *arg, char *to, char *from, int to_port,
                      int from_port)
 {
@@ -219,8 +219,8 @@ static int prereq_cb(void *arg, char *to, char *from, int to_port,
 
 
 /* While libcurl has not sent all of a request it goes on when the response has
- * ended, for ever even. It has if no more of the body is left; if libcurl finds
- * that too, in this turn, all the better. */
+ * ended, for ever even. It has if no more of the body is left; if libcurl
+ * finds that too, in this turn, all the better. */
 static void check_left(struct curl_exchange *x)
 {
     if (x->left == 0 && x->upload) {

@@ -23,12 +23,13 @@
  * Things in the arrays refer to each other by index, never by pointer.
  *
  * One lock, the zone's shpool->mutex, guards all of it but the bytes in the
- * pipes and the notification bitmaps.  nginx, or whoever waits for it, releases
- * that mutex when a worker dies holding it; "changing" tells the next holder, who then rebuilds every
- * free list and queue from the states of transactions and receivers and from
- * the owners of chunks.  So wherever something is changed under the lock, the
- * state or the owner is what counts, and is written so that it is true at
- * every moment; lists may be wrong for as long as the lock is held.
+ * pipes and the notification bitmaps.  nginx, or whoever waits for it,
+ * releases that mutex when a worker dies holding it; "changing" tells the next
+ * holder, who then rebuilds every free list and queue from the states of
+ * transactions and receivers and from the owners of chunks.  So wherever
+ * something is changed under the lock, the state or the owner is what counts,
+ * and is written so that it is true at every moment; lists may be wrong for as
+ * long as the lock is held.
  */
 
 
