@@ -206,11 +206,13 @@ ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone, ngx_log_t *log)
 /* only what is not there: others may have their own use for a folder */
 
 ngx_int_t
-ngx_http_inverting_state_folder(ngx_http_inverting_zone_t *zone,
-    ngx_cycle_t *cycle)
+ngx_http_inverting_state_folder(ngx_http_inverting_zone_t *zone)
 {
     char             *folder, *p;
+    ngx_cycle_t      *cycle;
     ngx_core_conf_t  *ccf;
+
+    cycle = zone->cycle;
 
     folder = ngx_pnalloc(cycle->pool, zone->file.len + 1);
     if (folder == NULL) {

@@ -35,8 +35,7 @@ ngx_int_t ngx_http_inverting_state_check(ngx_http_inverting_zone_t *zone,
  * In the master, before the workers: makes the file's folder for them; as with
  * nginx's own folders, "nginx -t" does so too.
  */
-ngx_int_t ngx_http_inverting_state_folder(ngx_http_inverting_zone_t *zone,
-    ngx_cycle_t *cycle);
+ngx_int_t ngx_http_inverting_state_folder(ngx_http_inverting_zone_t *zone);
 
 /*
  * In a worker; "stale" are ids, ngx_str_t, of backends that are to be read

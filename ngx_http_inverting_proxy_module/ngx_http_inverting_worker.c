@@ -181,7 +181,8 @@ ngx_http_inverting_worker_make_fds(ngx_http_inverting_workers_t *workers,
         if (workers->fds[i] == -1) {
             ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
                           "eventfd() failed: the inverting proxy needs %d "
-                          "descriptors in the master process",
+                          "descriptors in the master process: raise its limit "
+                          "(\"ulimit -n\", or LimitNOFILE= of systemd)",
                           NGX_HTTP_INVERTING_SLOTS);
 
             while (i--) {

@@ -86,7 +86,7 @@ ngx_http_inverting_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     zone->shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
     if (zone->file.len
-        && ngx_http_inverting_state_folder(zone, zone->cycle) != NGX_OK)
+        && ngx_http_inverting_state_folder(zone) != NGX_OK)
     {
         return NGX_ERROR;
     }

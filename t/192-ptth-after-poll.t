@@ -46,9 +46,9 @@ for my $polled (0, 1) {
         ok($id, 'it is told');
         is($peer->fetch($id)->{status}, 200, 'and fetched');
         my $p = $peer->post($id);
-        nap(0.2);
         $p->close;
-        nap(0.3);
+        ok($t->wait_status(sub { $_[0]->waiting('b') == 1 }),
+           'lost, and offered again');
         $h = $t->ptth(backend => 'b', alpn => 'http%2F1.1');
     }
 
