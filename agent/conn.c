@@ -17,6 +17,7 @@
 #define CONNECT_TIMEOUT_MS 10000
 #define IDLE_TIMEOUT_MS 50000 /* servers commonly close after 60 s or more */
 #define IDLE_MAX 512
+#define KEEPS_AGE_MS 60000 /* then what was seen of the origin is forgotten */
 #define SWEEP_MS 1000
 #define ADDRESSES_MAX 8
 #define ADDRESSES_AGE_MS 30000 /* then the name is resolved again */
@@ -33,6 +34,8 @@ struct pool {
     bool by_curl;
     struct conn *idle; /* the most recently used first */
     size_t nidle;
+    uint64_t keeps;      /* ms: the origin has closed an idle one after that */
+    uint64_t keeps_seen; /* when that was seen, or 0 */
     struct conn *opening;
     struct address addresses[ADDRESSES_MAX];
     size_t naddresses;
@@ -124,6 +127,31 @@ static void close_idle(struct conn *c)
 {
     unlink_conn(&c->pool->idle, c);
     c->pool->nidle--;
+    conn_close(c);
+}
+
+
+/* Whether pool->keeps is known. */
+static bool has_learnt(const struct pool *pool)
+{
+    return pool->keeps_seen != 0
+           && loop_now(pool->loop) - pool->keeps_seen <= KEEPS_AGE_MS;
+}
+
+
+/* The origin has closed a connection that was idle for so many ms. */
+static void learn(struct pool *pool, uint64_t idle)
+{
+    if (!has_learnt(pool) || idle <= pool->keeps) {
+        pool->keeps = idle;
+        pool->keeps_seen = loop_now(pool->loop);
+    }
+}
+
+
+void conn_lost(struct conn *c)
+{
+    learn(c->pool, 0);
     conn_close(c);
 }
 
@@ -293,6 +321,7 @@ static void conn_event(void *arg, int events)
 
     } else if (c->on_event == NULL) {
         /* idle: closed by the peer, or bytes that nobody asked for */
+        learn(c->pool, loop_now(c->pool->loop) - c->since);
         close_idle(c);
 
     } else {
@@ -472,11 +501,25 @@ static void resolve(struct pool *pool)
 }
 
 
-struct conn *pool_get(struct pool *pool, bool fresh)
+/*
+ * Whether the origin will hardly close it in the moment in which a request is
+ * sent: well before the time after which it has been seen to do that.
+ */
+static bool is_safe(const struct conn *c)
+{
+    const struct pool *pool = c->pool;
+
+    return !has_learnt(pool)
+           || loop_now(pool->loop) - c->since < pool->keeps / 2;
+}
+
+
+struct conn *pool_get(struct pool *pool, enum pool_which which)
 {
     struct conn *c = pool->idle;
 
-    if (c != NULL && !fresh) {
+    if (c != NULL
+        && (which == POOL_KEPT || (which == POOL_SAFE && is_safe(c)))) {
         unlink_conn(&pool->idle, c);
         pool->nidle--;
         return c;

@@ -49,12 +49,18 @@ struct pool *pool_new(struct loop *loop, const struct origin *origin,
 void pool_free(struct pool *pool);
 
 /*
- * A connection with the callbacks set by the caller afterwards. A kept one
- * (reused) is usable at once and makes no on_open call; with fresh no kept one
- * is taken. A new one calls on_open or on_fail, never from within this call;
- * it does not exist any more after on_fail.
+ * What may be had of the kept ones: any; one that the origin will hardly close
+ * just then, by what was seen of it, for what can't be sent twice; none.
  */
-struct conn *pool_get(struct pool *pool, bool fresh);
+enum pool_which { POOL_KEPT, POOL_SAFE, POOL_FRESH };
+
+/*
+ * A connection with the callbacks set by the caller afterwards. A kept one
+ * (reused) is usable at once and makes no on_open call. A new one calls
+ * on_open or on_fail, never from within this call; it does not exist any more
+ * after on_fail.
+ */
+struct conn *pool_get(struct pool *pool, enum pool_which which);
 
 /* As recv(), sendmsg() and shutdown() for writing, of which only a plain
  * connection is capable. */
@@ -73,5 +79,8 @@ void conn_keep(struct conn *c);
 
 /* Close it, whatever its state. The memory lives on until the turn ends. */
 void conn_close(struct conn *c);
+
+/* Close a reused one that the origin has closed before it answered. */
+void conn_lost(struct conn *c);
 
 #endif

@@ -68,7 +68,7 @@ struct direct_exchange {
 };
 
 
-static void start_conn(struct direct_exchange *x, bool fresh);
+static void start_conn(struct direct_exchange *x, enum pool_which which);
 
 
 static void dispose(struct direct_exchange *x)
@@ -141,17 +141,24 @@ static void bad(struct direct_exchange *x, const char *why)
 
 static void lost(struct direct_exchange *x, const char *why)
 {
-    if (x->again && x->conn->reused && !x->any) {
-        conn_close(x->conn);
-        x->again = false;
-        x->resend = 0;
-        x->blocked = false;
-        x->write_dead = false;
-        start_conn(x, true);
+    if (!x->conn->reused || x->any) {
+        end(x, EXCHANGE_RESET, why, why);
         return;
     }
 
-    end(x, EXCHANGE_RESET, why, why);
+    conn_lost(x->conn);
+    x->conn = NULL;
+
+    if (!x->again) {
+        end(x, EXCHANGE_RESET, why, why);
+        return;
+    }
+
+    x->again = false;
+    x->resend = 0;
+    x->blocked = false;
+    x->write_dead = false;
+    start_conn(x, POOL_FRESH);
 }
 
 
@@ -698,9 +705,9 @@ static void on_event(void *arg, int events)
 }
 
 
-static void start_conn(struct direct_exchange *x, bool fresh)
+static void start_conn(struct direct_exchange *x, enum pool_which which)
 {
-    x->conn = pool_get(x->direct->pool, fresh);
+    x->conn = pool_get(x->direct->pool, which);
     x->conn->on_open = on_open;
     x->conn->on_fail = on_fail;
     x->conn->on_event = on_event;
@@ -764,7 +771,9 @@ static struct exchange *direct_start(struct carrier *c,
     x->again = request->idempotent && x->finished;
     append_request(&x->out, request);
     x->head_len = buf_len(&x->out);
-    start_conn(x, x->upgrade != NULL);
+    start_conn(x, x->upgrade != NULL ? POOL_FRESH
+                  : x->again         ? POOL_KEPT
+                                     : POOL_SAFE);
 
     return &x->base;
 }
