@@ -19,6 +19,8 @@
 
 
 static ngx_uint_t ngx_http_inverting_is_discarded(ngx_http_request_t *r);
+static void ngx_http_inverting_head_host(ngx_http_request_t *r,
+    ngx_str_t *host);
 static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
     ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
 static ngx_uint_t ngx_http_inverting_head_is_dropped(ngx_table_elt_t *h,
@@ -261,6 +263,10 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
         return NGX_HTTP_BAD_REQUEST;
     }
 
+    ngx_http_inverting_head_host(r, &host);
+
+    len += host.len;
+
     has_host = 0;
     field = fields->elts;
 
@@ -290,15 +296,6 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
 
         len += field[i].name.len + sizeof(": " CRLF) - 1 + value->len;
     }
-
-    if (r->headers_in.host) {
-        host = r->headers_in.host->value;
-
-    } else {
-        host = r->headers_in.server;
-    }
-
-    len += host.len;
 
     p = ngx_http_inverting_head_room(len);
     if (p == NULL) {
@@ -401,6 +398,36 @@ ngx_http_inverting_head_room(size_t size)
     }
 
     return ngx_http_inverting_head;
+}
+
+
+/*
+ * By the authority of an absolute target nginx has found the server, and its
+ * access rules: the field Host may be another one, and must not be passed on
+ * (RFC 9112, 3.2.2), by "$http_host" neither.
+ */
+
+static void
+ngx_http_inverting_head_host(ngx_http_request_t *r, ngx_str_t *host)
+{
+    u_char  *last;
+
+    if (r->main->host_start) {
+        last = r->main->port_end ? r->main->port_end : r->main->host_end;
+
+        host->data = r->main->host_start;
+        host->len = last - host->data;
+
+        if (r->headers_in.host) {
+            r->headers_in.host->value = *host;
+        }
+
+    } else if (r->headers_in.host) {
+        *host = r->headers_in.host->value;
+
+    } else {
+        *host = r->headers_in.server;
+    }
 }
 
 

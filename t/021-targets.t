@@ -11,7 +11,8 @@ my $t = InvertingProxy::Test->new;
 my $b = $t->backend(sub {
     my ($c, $req) = @_;
     $c->read_body($req);
-    return $c->respond(200, [], $req->{start});
+    return $c->respond(200, [ map { "X-Is-$_: " . join(', ', $req->all($_)) }
+                              'Host', 'X-Forwarded-Host' ], $req->{start});
 });
 
 my $n = $t->nginx(workers => 2, http => <<'EOT');
@@ -123,6 +124,31 @@ is_target('http://example.test/', '/');
 is_target('http://example.test', '/');
 is_target('http://example.test?a=b', '/?a=b');
 is_target('HTTP://example.test:1234/%2f', '/%2f');
+
+# Host is the one that nginx has chosen the server by, whatever the field says.
+for my $case ([ 'http://public.test/', 'Host: private.test', 'public.test' ],
+              [ 'http://Public.test:81?a=b', 'Host: private.test',
+                'Public.test:81' ],
+              [ 'http://[::1]:81', 'Host: private.test', '[::1]:81' ],
+              [ 'http://public.test/', 'Host: public.test', 'public.test' ],
+              [ '/', 'Host: private.test', 'private.test' ],
+              [ '/http://public.test/', 'Host: private.test', 'private.test' ])
+{
+    my ($target, $field, $host) = @$case;
+
+    my $c = $t->client;
+    $c->write("GET $target HTTP/1.1\r\n$field\r\n"
+              . 'X-Large: ' . 'x' x 8000 . "\r\n\r\n");
+    $m = $c->response;
+    is($m->header('X-Is-Host'), $host, "$target, $field: the host");
+    is($m->header('X-Is-X-Forwarded-Host'), $host, 'and the forwarded one');
+    $c->close;
+}
+
+my $old = $t->client;
+$old->write("GET http://public.test:81/ HTTP/1.0\r\n\r\n");
+is($old->response->header('X-Is-Host'), 'public.test:81', 'HTTP/1.0: it too');
+$old->close;
 
 
 # What nginx has changed is escaped again
