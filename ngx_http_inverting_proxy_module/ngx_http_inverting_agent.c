@@ -9,6 +9,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_inverting_agent.h"
+#include "ngx_http_inverting_head.h"
 
 
 typedef struct {
@@ -467,7 +468,8 @@ ngx_http_inverting_agent_unauthorized(ngx_http_request_t *r,
 
     ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                   "agent of backend \"%V\" was refused: %s",
-                  &ctx->backend, ctx->reason);
+                  ngx_http_inverting_escaped(r->pool, &ctx->backend),
+                  ctx->reason);
 
     h = ngx_list_push(&r->headers_out.headers);
     if (h == NULL) {

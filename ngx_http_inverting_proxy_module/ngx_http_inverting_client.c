@@ -355,13 +355,14 @@ ngx_http_inverting_client_unknown(ngx_http_request_t *r, ngx_str_t *user,
 
     if (named) {
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "no backend \"%V\" for user \"%V\"", named, user);
+                      "no backend \"%V\" for user \"%V\"",
+                      ngx_http_inverting_escaped(r->pool, named), user);
         return NGX_HTTP_NOT_FOUND;
     }
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "no backend for user \"%V\" and path \"%V\"",
-                  user, &r->uri);
+                  user, ngx_http_inverting_escaped(r->pool, &r->uri));
 
     if (conf->user == NULL || user->len) {
         return NGX_HTTP_NOT_FOUND;

@@ -787,6 +787,34 @@ ngx_http_inverting_is_value(ngx_str_t *s)
 }
 
 
+ngx_str_t *
+ngx_http_inverting_escaped(ngx_pool_t *pool, ngx_str_t *s)
+{
+    uintptr_t   n;
+    ngx_str_t  *escaped;
+
+    static ngx_str_t  none = ngx_null_string;
+
+    n = ngx_escape_uri(NULL, s->data, s->len, NGX_ESCAPE_URI);
+
+    if (n == 0) {
+        return s;
+    }
+
+    escaped = ngx_palloc(pool, sizeof(ngx_str_t) + s->len + 2 * n);
+    if (escaped == NULL) {
+        return &none;
+    }
+
+    escaped->len = s->len + 2 * n;
+    escaped->data = (u_char *) &escaped[1];
+
+    (void) ngx_escape_uri(escaped->data, s->data, s->len, NGX_ESCAPE_URI);
+
+    return escaped;
+}
+
+
 ngx_uint_t
 ngx_http_inverting_is_ours(ngx_str_t *lowcase)
 {

@@ -79,6 +79,12 @@ ngx_uint_t ngx_http_inverting_has_token(ngx_str_t *list, ngx_str_t *token);
 ngx_uint_t ngx_http_inverting_is_token(ngx_str_t *s);
 ngx_uint_t ngx_http_inverting_is_value(ngx_str_t *s);
 
+/*
+ * What a stranger has chosen, for the log, where it must not look like another
+ * line: itself, or a copy with escapes as in a URI.
+ */
+ngx_str_t *ngx_http_inverting_escaped(ngx_pool_t *pool, ngx_str_t *s);
+
 /* any "X-Inverting-Proxy-...", also with "_" for "-" */
 ngx_uint_t ngx_http_inverting_is_ours(ngx_str_t *lowcase);
 

@@ -35,6 +35,10 @@ my $n = $t->nginx(http => <<'EOT');
             inverting_proxy_user $http_x_user;
         }
 
+        location ~ ^/decoded/(?<what>(?s:.*)) {
+            inverting_proxy_pass main $what;
+        }
+
         location /all/queue {
             inverting_proxy_pass main;
             inverting_proxy_queue 2 timeout=1s;
@@ -81,6 +85,10 @@ is($m->header('WWW-Authenticate'), undef, 'nobody is asked who he is');
 like($n->log, qr{\[info\].* no backend for user "" and path "/nothing"},
      'in the log');
 
+$t->get('/nothing%0aEvil%1b[1m');
+like($n->log, qr{ path "/nothing%0AEvil%1B\[1m"},
+     'a path with a line end is no other line of the log');
+
 $m = $t->get('/own/');
 is($m->{status}, 401, 'a user in force, but empty');
 ok($m->header('WWW-Authenticate'), 'WWW-Authenticate');
@@ -116,6 +124,10 @@ for my $case ([ 'b=unknown', 'me', 404 ], [ '', 'me', 404 ],
 }
 
 like($n->log, qr{\[info\].* no backend "unknown" for user "me"}, 'in the log');
+
+$t->get('/decoded/a%0aEvil');
+like($n->log, qr{ no backend "a%0AEvil" for}, 'nor is a name with one');
+unlike($n->log, qr/^Evil|\e/m, 'nothing of that is as it came');
 
 
 # nobody is there: once a minute in the log, and for each backend

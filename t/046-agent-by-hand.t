@@ -104,6 +104,9 @@ is($m->{status}, 401, 'no inverting_proxy_agent_user: nobody is anybody');
 is($t->status->agents('b'), 0, 'nobody was taken for an agent');
 like($n->log, qr/\[warn\].* agent of backend "x" was refused: there is no such/,
      'in the log');
+call('GET', '/agent/pending', @who, "X-Inverting-Proxy-Backend-ID: x\e[1m");
+like($n->log, qr/\[warn\].* agent of backend "x%1B.*1m" was refused/,
+     'without what a terminal would obey');
 
 
 # what is called
