@@ -16,6 +16,10 @@
 /* Before, the second request on a connection begun with prior knowledge fails:
  * https://github.com/curl/curl/issues/10634 */
 #define REUSE_WORKS 0x080000u
+/* Before, a head of a response that begins with a folded line continues the
+ * last one that the handle has seen, whose memory is another's by then:
+ * https://github.com/curl/curl/issues/11101 */
+#define HANDLES_LAST 0x080100u
 
 #define HTTP2_VERSION 7 /* bytes of "HTTP/2 " */
 
@@ -28,7 +32,7 @@ struct curlhttp {
     struct head head;     /* the one being looked at */
     struct buf scratch;
     CURL *idle[EASY_KEPT];
-    size_t nidle;
+    size_t nidle, nkept; /* as many as there may be */
 };
 
 struct curl_exchange {
@@ -78,7 +82,7 @@ static void dispose(struct curl_exchange *x)
     x->over = true;
     loop_cancel(http->loop, &x->task);
 
-    if (x->clean && http->nidle < EASY_KEPT) {
+    if (x->clean && http->nidle < http->nkept) {
         http->idle[http->nidle++] = x->transfer.easy;
     } else {
         curl_easy_cleanup(x->transfer.easy);
@@ -773,6 +777,8 @@ struct carrier *curlhttp_new(struct loop *loop,
     http->loop = loop;
     http->config = *config;
     http->multi = curlmulti_new(loop);
+    http->nkept = curl_version_info(CURLVERSION_NOW)->version_num
+                  >= HANDLES_LAST ? EASY_KEPT : 0;
 
     return &http->base;
 }

@@ -26,6 +26,12 @@ sub serve {
     $c->note("$req->{method} $req->{target}"
              . ($req->{target} eq '/framing' ? " $req->{framing}" : ''));
 
+    if ($req->{target} =~ m{^/folded/(\d+)}) {
+        $c->write("HTTP/1.1 200 OK\r\n X: " . 'x' x $1
+                  . "\r\nContent-Length: 0\r\n\r\n");
+        return 0;
+    }
+
     # Done, and gone without an answer.
     return 0 if $req->{target} eq '/gone';
 
@@ -81,6 +87,21 @@ for my $kind ('http', 'https') {
         is($x->{status}, $status, "$kind, $status: as it was");
         is($x->{body}, $status == 200 ? 'early' : '', "$kind, $status: whole");
     }
+
+    # A head that begins with a folded line, after one that is well-formed, is
+    # refused and nothing else (libcurl before 8.1 wrote where others were).
+    my %status;
+
+    for my $n (1 .. 100) {
+        for my $target ('/warm', "/folded/$n") {
+            my $x = $h->request('GET', $target)->response or last;
+            $status{$x->{status}}++;
+        }
+    }
+
+    is_deeply(\%status, { 200 => 100, 502 => 100 },
+              "$kind: a folded line is no more than a bad response");
+    ok($a->process->alive, "$kind: the agent lives");
 
     is(scalar($a->stop), 0, "$kind: it ends well");
     $h->close;
