@@ -12,6 +12,9 @@
 #include "report.h"
 
 #define FAILURE_BYTES (64 * 1024) /* what is read of the body of an error */
+/* Before, a handle must not be used twice:
+ * https://github.com/curl/curl/issues/11101 */
+#define HANDLES_LAST 0x080100u
 
 struct client {
     CURL *easy;
@@ -25,6 +28,7 @@ struct client {
     struct buf failure; /* body of an error */
     bool begun;         /* the body */
     long status;
+    bool used;    /* the handle */
     bool foreign; /* a good answer that is not JSON */
     bool refused; /* by the sink */
 };
@@ -231,11 +235,32 @@ static int finish(struct client *client, CURLcode code)
 }
 
 
+/* The same settings, and nothing of the call before. */
+static void renew(struct client *client)
+{
+    CURL *easy = curl_easy_duphandle(client->easy);
+
+    if (easy == NULL) {
+        abort();
+    }
+
+    curl_easy_cleanup(client->easy);
+    client->easy = easy;
+}
+
+
 int client_call(struct client *client, const struct call *call)
 {
-    CURL *easy = client->easy;
+    CURL *easy;
     int rc;
 
+    if (client->used
+        && curl_version_info(CURLVERSION_NOW)->version_num < HANDLES_LAST) {
+        renew(client);
+    }
+
+    client->used = true;
+    easy = client->easy;
     client->call = call;
     client->begun = false;
     client->foreign = false;
