@@ -86,7 +86,11 @@ ngx_http_inverting_ptth_handler(ngx_http_request_t *r,
     }
 
     if (ngx_exiting) {
-        return ngx_http_inverting_agent_unavailable(r, "try again\n");
+
+        /* without "Retry-After": the new workers take it at once */
+
+        return ngx_http_inverting_agent_answer(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                               "try again\n");
     }
 
     if (proto == NULL) {

@@ -114,7 +114,7 @@ stop_all($p, $a);
 
 # answers that mean: later
 
-for my $status (401, 403) {
+for my $status (401, 403, 503) {
     $a = agent($p);
     $p->call(qr{ptth})->respond($status, [ 'WWW-Authenticate: Bearer' ], '');
     my $n = 1;
