@@ -50,6 +50,8 @@ struct curl_exchange {
     bool body_taken;   /* libcurl has some of it */
     bool send_waiting; /* libcurl was told to wait for more */
     bool push;         /* only the end is left to be sent */
+    int fd;            /* the socket that is watched, or was */
+    bool unwatched;
     bool want_drain;
 
     struct buf lines; /* of a head, later of the trailer section */
@@ -98,6 +100,16 @@ static void dispose(struct curl_exchange *x)
 static void on_done(struct transfer *t, CURLcode code);
 
 
+/* While libcurl waits for more of a request it does not tell that the
+ * connection was closed: it only reads no more. (An end that may be that of
+ * the response is left to it.) */
+static bool is_lost(const struct curl_exchange *x)
+{
+    return x->unwatched && x->send_waiting && !x->recv_waiting
+           && (!x->in_body || x->left > 0);
+}
+
+
 static void run_task(struct task *task)
 {
     struct curl_exchange *x = (struct curl_exchange *)
@@ -123,6 +135,13 @@ static void run_task(struct task *task)
     if (!x->added) {
         x->added = true;
         curlmulti_add(x->http->multi, &x->transfer);
+        return;
+    }
+
+    if (is_lost(x)) {
+        curlmulti_remove(x->http->multi, &x->transfer);
+        on_done(&x->transfer, x->in_body ? CURLE_PARTIAL_FILE
+                                         : CURLE_GOT_NOTHING);
         return;
     }
 
@@ -195,6 +214,25 @@ static size_t read_cb(char *p, size_t size, size_t n, void *arg)
     }
 
     return n;
+}
+
+
+static void watched_cb(struct transfer *t, int fd, bool on)
+{
+    struct curl_exchange *x = (struct curl_exchange *)
+                              ((char *) t - offsetof(struct curl_exchange,
+                                                     transfer));
+
+    if (on) {
+        x->fd = fd;
+        x->unwatched = false;
+
+    } else if (fd == x->fd) {
+        x->unwatched = true;
+        if (is_lost(x)) {
+            defer(x);
+        }
+    }
 }
 
 
@@ -715,6 +753,8 @@ static struct exchange *curl_start(struct carrier *c,
     x->finished = request->length == EXCHANGE_NO_BODY || request->length == 0;
     x->transfer.easy = easy;
     x->transfer.done = on_done;
+    x->transfer.watched = watched_cb;
+    x->fd = -1;
 
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, x->error);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);

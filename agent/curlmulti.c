@@ -96,7 +96,7 @@ static void take_messages(struct curlmulti *m)
 
         curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
         if (!t->stays) {
-            curl_multi_remove_handle(m->curl, easy);
+            curlmulti_remove(m, t);
         }
 
         t->done(t, result);
@@ -149,17 +149,22 @@ static void on_timer(uv_timer_t *timer)
 }
 
 
-/* Callbacks of libcurl: they call nothing of libcurl. --------------------- */
+/* Callbacks of libcurl: they call nothing of libcurl that does anything. -- */
 
 static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *arg,
                      void *unused)
 {
     struct curlmulti *m = arg;
     struct sock *s = sock_of(m, fd);
+    struct transfer *t = NULL;
     int want = 0;
 
-    (void) easy;
     (void) unused;
+
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
+    if (t != NULL && t->watched != NULL) {
+        t->watched(t, fd, what != CURL_POLL_REMOVE);
+    }
 
     if (what == CURL_POLL_REMOVE) {
         /*
@@ -341,6 +346,7 @@ void curlmulti_add(struct curlmulti *m, struct transfer *t)
 void curlmulti_remove(struct curlmulti *m, struct transfer *t)
 {
     curl_multi_remove_handle(m->curl, t->easy);
+    curl_easy_setopt(t->easy, CURLOPT_PRIVATE, NULL);
 }
 
 

@@ -25,6 +25,9 @@ struct transfer {
     /* It is over, and the handle removed unless it stays. Not called by
      * libcurl. */
     void (*done)(struct transfer *t, CURLcode result);
+    /* libcurl wants this socket watched, or not any more; it may be another
+     * one's that it closes. Called by libcurl; NULL: nobody wants to know. */
+    void (*watched)(struct transfer *t, int fd, bool on);
 };
 
 struct curlmulti *curlmulti_new(struct loop *loop);

@@ -22,6 +22,13 @@ sub serve {
         return 0;
     }
 
+    if ($req->{target} eq '/leave') {
+        # in the middle of the body
+        $c->body_start($req);
+        $c->body_piece;
+        return 0;
+    }
+
     $c->read_body($req);
     $c->note("$req->{method} $req->{target}"
              . ($req->{target} eq '/framing' ? " $req->{framing}" : ''));
@@ -102,6 +109,12 @@ for my $kind ('http', 'https') {
     is_deeply(\%status, { 200 => 100, 502 => 100 },
               "$kind: a folded line is no more than a bad response");
     ok($a->process->alive, "$kind: the agent lives");
+
+    # One that leaves is missed at once, though the request is not at its end
+    my $x = $h->request('POST', '/leave', hold => 1);
+    $x->data('some');
+    ok($x->response, "$kind: an answer for a backend that leaves");
+    is($x->{status}, 502, "$kind: which is a 502");
 
     is(scalar($a->stop), 0, "$kind: it ends well");
     $h->close;
