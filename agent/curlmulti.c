@@ -320,6 +320,8 @@ CURL *curlmulti_easy(struct curlmulti *m)
     }
 
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* a name that is given up: do not wait for the thread that resolves it */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_cb);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, m);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_cb);

@@ -5,6 +5,7 @@ package InvertingProxy::Test::Agent;
 #   my $a = InvertingProxy::Test::Agent->new(dir => $dir, name => 'agent-1',
 #               proxy => "http://127.0.0.1:$port/", backend => 'id',
 #               host => $backend->address, args => [ '-debug' ], env => {});
+#           preload => a library for LD_PRELOAD
 #
 #   $a->pid  $a->running  $a->signal('TERM')  $a->kill
 #   $a->log  $a->wait_log(qr/.../)  $a->status
@@ -76,6 +77,12 @@ sub env {
                              . "detect_leaks=1:$common";
         $env{UBSAN_OPTIONS} = "log_path=$self->{reports}/ubsan.$self->{name}:"
                               . $common;
+    }
+
+    if ($self->{preload}) {
+        $env{LD_PRELOAD} = $self->{preload};
+        $env{ASAN_OPTIONS} .= ':verify_asan_link_order=0'
+            if $env{ASAN_OPTIONS};
     }
 
     return { %env, %{$self->{env} || {}} };
