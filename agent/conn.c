@@ -15,6 +15,7 @@
 #include "memory.h"
 
 #define CONNECT_TIMEOUT_MS 10000
+#define ADDRESS_TIMEOUT_MS 1000 /* then the name's next one has its turn */
 #define IDLE_TIMEOUT_MS 50000 /* servers commonly close after 60 s or more */
 #define IDLE_MAX 512
 #define KEEPS_AGE_MS 60000 /* then what was seen of the origin is forgotten */
@@ -166,6 +167,17 @@ static void fail(struct conn *c, bool timed_out, const char *why)
 }
 
 
+static void next_address(struct conn *c, int err);
+
+
+/* Whether this address is one that drops what it gets, and there are more. */
+static bool is_hanging(const struct conn *c, uint64_t now)
+{
+    return c->fd >= 0 && c->tries < c->pool->naddresses
+           && now - c->tried_at > ADDRESS_TIMEOUT_MS;
+}
+
+
 static void on_sweep(uv_timer_t *timer)
 {
     struct pool *pool = timer->data;
@@ -176,6 +188,15 @@ static void on_sweep(uv_timer_t *timer)
         next = c->next;
         if (now - c->since > IDLE_TIMEOUT_MS) {
             close_idle(c);
+        }
+    }
+
+    for (c = pool->opening; c != NULL; c = c->next) {
+        if (is_hanging(c, now)) {
+            c->hung = true;
+            next_address(c, ETIMEDOUT);
+            /* others need not find that out */
+            pool->preferred = c->address;
         }
     }
 
@@ -251,6 +272,7 @@ static int try_address(struct conn *c)
     }
 
     watch_want(c->watch, UV_WRITABLE);
+    c->tried_at = loop_now(pool->loop);
 
     return 0;
 }
@@ -272,11 +294,27 @@ static void try_addresses(struct conn *c, int err)
         c->address = (c->address + 1) % pool->naddresses;
     }
 
+    if (c->hung) {
+        /* that one may only be slow: it has another turn */
+        c->hung = false;
+        c->tries = 0;
+        try_addresses(c, err);
+        return;
+    }
+
     if (!pool->fixed) {
         pool->resolved_at = 0;
     }
 
     fail_later(c, err == 0 ? "no address" : strerrordesc_np(err));
+}
+
+
+static void next_address(struct conn *c, int err)
+{
+    close_fd(c);
+    c->address = (c->address + 1) % c->pool->naddresses;
+    try_addresses(c, err);
 }
 
 
@@ -298,9 +336,7 @@ static void opened(struct conn *c)
     }
 
     if (err != 0) {
-        close_fd(c);
-        c->address = (c->address + 1) % pool->naddresses;
-        try_addresses(c, err);
+        next_address(c, err);
         return;
     }
 

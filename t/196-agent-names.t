@@ -1,9 +1,13 @@
 #!/usr/bin/perl
 
-# An agent and names: ones that cannot be resolved for a while.
+# An agent and names: ones that cannot be resolved for a while, and addresses
+# that drop what they get.
 
 use lib 't/lib';
 use InvertingProxy::Test;
+
+use IO::Select;
+use Socket;
 
 my $t = InvertingProxy::Test->new;
 my $names = "$t->{dir}/names";
@@ -48,6 +52,30 @@ my $n = $t->nginx(vars => { CRT => $crt, KEY => $key }, http => <<'EOT');
 EOT
 
 
+# A port that gives no answer: its queue is full.  Who listens, and who is in
+# the queue.
+
+sub silent {
+    my ($address, $port) = @_;
+
+    my $to = pack_sockaddr_in($port, inet_aton($address));
+    my @queue;
+
+    socket(my $listener, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+    setsockopt($listener, SOL_SOCKET, SO_REUSEADDR, 1);
+    bind($listener, $to) && listen($listener, 0) or die "bind: $!\n";
+
+    for (1 .. 3) {
+        socket(my $s, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+        $s->blocking(0);
+        connect($s, $to);
+        push @queue, $s;
+    }
+
+    return ($listener, @queue);
+}
+
+
 # The proxy's name, when the agent has to dial once more: that takes as long as
 # it takes, and what is in progress on the old connection goes on.
 
@@ -85,6 +113,51 @@ cmp_ok($sent, '>', $given_up, 'the response goes on, meanwhile');
 unlink($names);
 ok(waitfor(sub { $t->get('/')->{status} == 200 }, 20), 'the name is back');
 $c->close;
+is(scalar($a->stop), 0, 'it ends well');
+
+
+# A name with two addresses, the first of which gives no answer; a backend's
+# and the proxy's.
+
+my @silent = map { silent('127.0.0.2', $_) } $b->port, $n->port;
+
+for my $transport (qw(poll ptth)) {
+    $a = $t->agent(transport => $transport, backend => 'b',
+                   host => 'two.test:' . $b->port, preload => "$names.so",
+                   proxy => 'http://two.test:' . $n->port . '/');
+
+    for (1 .. 2) {
+        $r = $t->get('/', timeout => 20);
+        is($r->{status}, 200, "$transport: the second address");
+    }
+
+    is(scalar($a->stop), 0, 'it ends well');
+}
+
+
+# The first one is only slow, and the other one refuses.
+
+my $port = free_port();
+my ($listener, @queue) = silent('127.0.0.2', $port);
+
+$a = $t->agent(backend => 'b', host => "two.test:$port",
+               preload => "$names.so");
+$c = $t->client(timeout => 20);
+$c->request('GET', '/');
+nap(3);
+undef @queue;
+
+while (IO::Select->new($listener)->can_read(10 * slow())) {
+    accept(my $s, $listener);
+
+    my $stream = InvertingProxy::Test::Stream->new(fh => $s);
+
+    next if !$stream->read_head;
+    $stream->write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    last;
+}
+
+is($c->response->{status}, 200, 'it is waited for');
 is(scalar($a->stop), 0, 'it ends well');
 
 $t->done;
