@@ -1,6 +1,7 @@
 /*
  * Log lines on stderr: time (UTC, milliseconds), level, text. One line per
  * event; control characters that a peer put into the text are shown as '?'.
+ * Lines for which there is no room, as nobody reads them, are dropped.
  */
 
 #ifndef AGENT_LOG_H
