@@ -16,7 +16,7 @@ struct option {
     const char *argument;
     const char *preset;
     bool required;
-    long min, max; /* TYPE_INT */
+    long min, max; /* TYPE_INT; min of TYPE_DURATION, in milliseconds */
     const char *help;
 };
 
@@ -38,7 +38,7 @@ static const struct option table[] = {
      "it; HTTP proxies of the environment are not used for it."},
 
     {"proxy-timeout", TYPE_DURATION, MEMBER(proxy_timeout), "DURATION", "60s",
-     false, 0, 0,
+     false, 1, 0,
      "How long one poll may take before it is given up and made again."},
 
     {"request-forwarding-timeout", TYPE_DURATION, MEMBER(forwarding_timeout),
@@ -176,6 +176,7 @@ static bool is_name(const char *text)
 static const char *set(struct options *o, const struct option *option,
                        const char *text)
 {
+    static char why[64];
     void *member = (char *) o + option->offset;
 
     switch (option->type) {
@@ -195,12 +196,17 @@ static const char *set(struct options *o, const struct option *option,
                                "that cannot be in an ID";
 
     case TYPE_DURATION:
-        return value_duration(text, member)
-               ? NULL : "it is not a duration such as 300ms, 60s or 1h30m";
+        if (!value_duration(text, member)) {
+            return "it is not a duration such as 300ms, 60s or 1h30m";
+        }
+
+        return *(uint64_t *) member >= (uint64_t) option->min
+               ? NULL : "it is too short";
 
     case TYPE_INT:
-        return value_int(text, option->min, option->max, member)
-               ? NULL : "it is not a number in the allowed range";
+        snprintf(why, sizeof(why), "it is not a number from %ld to %ld",
+                 option->min, option->max);
+        return value_int(text, option->min, option->max, member) ? NULL : why;
 
     case TYPE_TRANSPORT:
         return set_transport(text, member)

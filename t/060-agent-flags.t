@@ -58,6 +58,10 @@ refused(2, qr/for -host: /, @good, '-host=ftp://x');
 refused(2, qr/for -proxy-timeout: it is not a duration/, @good,
         '-proxy-timeout=60');
 refused(2, qr/for -proxy-timeout: /, @good, '-proxy-timeout', '-1s');
+refused(2, qr/for -proxy-timeout: it is too short/, @good,
+        "-proxy-timeout=$_") for '0', '0s';
+refused(2, qr/for -connections: it is not a number from 0 to 64$/, @good,
+        '-connections=65');
 refused(2, qr/for -max-concurrency: /, @good, "-max-concurrency=$_")
     for 0, -1, 'x', '1x', 1e9;
 refused(2, qr/for -token-file: it is empty/, @good, '-token-file=');
