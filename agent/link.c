@@ -132,7 +132,7 @@ static void refused(struct link *l, const struct head *head)
     struct span after = f != NULL ? f->value : SPAN("");
     long seconds;
 
-    l->answered = true;
+    l->status = head->status;
     l->listing = head->status == 200;
     proxy_describe(head, l->why, sizeof(l->why));
 
@@ -210,7 +210,7 @@ static void on_done(void *arg, const struct exchange_end *e)
     } else if (l->session != NULL) {
         down(l, e->result == EXCHANGE_OK ? "the proxy has closed it" : e->why);
 
-    } else if (l->answered) {
+    } else if (l->status != 0) {
         fail(l, l->failure, l->why);
 
     } else {

@@ -41,7 +41,8 @@ struct link {
     int workers;       /* how many there are; 0 is unknown */
     uint64_t since;    /* when the state began, but for draining */
     uint64_t retry_after; /* milliseconds, with LINK_BUSY */
-    struct buf answer; /* a 200 that is no upgrade: its body */
+    int status;        /* of an answer that is no upgrade; 0: there is none */
+    struct buf answer; /* a 200 of this kind: its body */
 
     /* the rest belongs to link.c */
     struct sessions *all;
@@ -51,7 +52,6 @@ struct link {
     void *arg;
     uint64_t moved;
     enum link_failure failure;
-    bool answered;
     bool listing; /* the answer may be a list of IDs */
     char why[512];
 };

@@ -120,3 +120,11 @@ bool log_allowed(struct log_brake *brake, uint64_t interval_ms,
 
     return true;
 }
+
+
+bool log_changed(struct log_brake *brake, int before, int now)
+{
+    unsigned others;
+
+    return before != now && log_allowed(brake, 60000, &others);
+}

@@ -34,4 +34,10 @@ struct log_brake {
 bool log_allowed(struct log_brake *brake, uint64_t interval_ms,
                  unsigned *suppressed);
 
+/*
+ * Whether a line that said one status, of a proxy that is away, is to be
+ * followed by one that says another: once a minute at most.
+ */
+bool log_changed(struct log_brake *brake, int before, int now);
+
 #endif

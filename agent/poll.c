@@ -52,6 +52,8 @@ struct poller {
     uint64_t backoff;
     uint64_t pause;
     enum state state;
+    int down; /* the status that the last line said; 0: no answer */
+    struct log_brake brake;
 
     struct idset *seen;
     struct waiting *first; /* IDs whose turn has not come */
@@ -79,11 +81,12 @@ static void state_up(struct poller *p)
 }
 
 
-static void state_down(struct poller *p, const char *why)
+static void state_down(struct poller *p, int status, const char *why)
 {
-    if (p->state != STATE_DOWN) {
+    if (p->state != STATE_DOWN || log_changed(&p->brake, p->down, status)) {
         log_warn("proxy unreachable: %s; retrying", why);
         p->state = STATE_DOWN;
+        p->down = status;
     }
 }
 
@@ -104,10 +107,10 @@ static void poll_after(struct poller *p, uint64_t ms)
 }
 
 
-static void failed(struct poller *p, const char *why)
+static void failed(struct poller *p, int status, const char *why)
 {
     log_debug("poll: %s", why);
-    state_down(p, why);
+    state_down(p, status, why);
 
     p->backoff = p->backoff == 0 ? BACKOFF_MIN_MS : p->backoff * 2;
     if (p->backoff > BACKOFF_MAX_MS) {
@@ -219,7 +222,7 @@ static void on_data(void *arg, const char *data, size_t n)
     if (buf_len(&p->list) + n > IDLIST_MAX_BYTES) {
         exchange_abort(p->exchange);
         poll_over(p);
-        failed(p, "the list of requests is too long");
+        failed(p, 200, "the list of requests is too long");
         return;
     }
 
@@ -241,12 +244,12 @@ static void on_done(void *arg, const struct exchange_end *e)
     poll_over(p);
 
     if (e->result != EXCHANGE_OK) {
-        failed(p, e->why);
+        failed(p, 0, e->why);
         return;
     }
 
     if (p->status != 200) {
-        failed(p, p->answer);
+        failed(p, p->status, p->answer);
         return;
     }
 
@@ -258,7 +261,7 @@ static void on_done(void *arg, const struct exchange_end *e)
 
         snprintf(text, sizeof(text), "the list of requests is not valid: %s",
                  error);
-        failed(p, text);
+        failed(p, 200, text);
         return;
     }
 
@@ -300,7 +303,7 @@ static void on_deadline(uv_timer_t *timer)
         log_debug("poll: no answer within -proxy-timeout");
         poll_after(p, BACKOFF_MIN_MS);
     } else {
-        failed(p, "no connection within -proxy-timeout");
+        failed(p, 0, "no connection within -proxy-timeout");
     }
 }
 

@@ -224,7 +224,7 @@ static void on_failed(void *arg, struct link *l, enum link_failure failure,
         return;
     }
 
-    p->handler->away(p->arg, why);
+    p->handler->away(p->arg, l->status, why);
     again_after(p, failure == LINK_BUSY
                    ? l->retry_after + jitter(500, 100)
                    : p->slow != 0 ? next_slow(p) : next_backoff(p));

@@ -21,8 +21,9 @@ struct ptth_handler {
     /* The last one is gone, and not because we wanted that. */
     void (*down)(void *arg, const char *why);
 
-    /* None is up, and this try has failed. */
-    void (*away)(void *arg, const char *why);
+    /* None is up, and this try has failed. status is that of the proxy's
+     * answer, or 0. */
+    void (*away)(void *arg, int status, const char *why);
 
     /* The same, and it will fail for long: the proxy knows no PTTH. answer
      * is what it said instead. Returns whether there is another way. */

@@ -17,6 +17,8 @@ struct transport {
     struct ptth *ptth;
     bool polling;
     enum state state; /* of PTTH; polling has its own */
+    int status;       /* that the last line said; 0: no answer */
+    struct log_brake brake;
     int busy;         /* of the two, since transport_stop() */
     void (*on_quiet)(void *arg);
     void *arg;
@@ -56,16 +58,20 @@ static void on_down(void *arg, const char *why)
 }
 
 
-static void on_away(void *arg, const char *why)
+static void on_away(void *arg, int status, const char *why)
 {
     struct transport *t = arg;
 
-    if (t->polling || t->state == STATE_DOWN) {
+    if (t->polling
+        || (t->state == STATE_DOWN
+            && !log_changed(&t->brake, t->status, status)))
+    {
         return;
     }
 
     log_warn("proxy unreachable: %s; retrying", why);
     t->state = STATE_DOWN;
+    t->status = status;
 }
 
 

@@ -57,6 +57,27 @@ is(lines($a, 'proxy unreachable'), 2, 'and no more');
 is(scalar($a->stop), 0, 'it ends well');
 
 
+# away, and then it is there and refuses: what is wrong is another thing now
+
+for my $transport (qw(poll ptth)) {
+    my $refusing = $t->backend(sub {
+        my ($c, $req) = @_;
+        return $c->respond(401, [], 'no');
+    }, start => 0);
+
+    $a = $t->agent(proxy => 'http://' . $refusing->address, backend => 'b',
+                   host => $b->address, transport => $transport, wait => 0);
+    ok($a->wait_log(qr/proxy unreachable: Connection refused/),
+       "$transport: the proxy is away");
+    $refusing->start;
+    ok($a->wait_log(qr/proxy unreachable: it answers 401/), 'it refuses');
+    $refusing->stop;
+    nap(1);
+    is(lines($a, 'proxy unreachable'), 2, 'not a line for each change');
+    is(scalar($a->stop), 0, 'it ends well');
+}
+
+
 # what polls may be answered: the state is the spool's, a file says which
 
 my $mode = "$t->{dir}/mode";
