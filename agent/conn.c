@@ -157,13 +157,14 @@ void conn_lost(struct conn *c)
 }
 
 
-static void fail(struct conn *c, bool timed_out, const char *why)
+static void fail(struct conn *c, enum exchange_result result, const char *why)
 {
-    void (*on_fail)(void *arg, bool timed_out, const char *why) = c->on_fail;
+    void (*on_fail)(void *arg, enum exchange_result result, const char *why)
+        = c->on_fail;
     void *arg = c->arg;
 
     conn_close(c);
-    on_fail(arg, timed_out, why);
+    on_fail(arg, result, why);
 }
 
 
@@ -205,7 +206,7 @@ static void on_sweep(uv_timer_t *timer)
     do {
         for (c = pool->opening; c != NULL; c = c->next) {
             if (now - c->since > CONNECT_TIMEOUT_MS) {
-                fail(c, true, "timed out connecting");
+                fail(c, EXCHANGE_CONNECT_TIME, "timed out connecting");
                 break;
             }
         }
@@ -231,7 +232,7 @@ static void run_failed(struct task *task)
     struct conn *c = (struct conn *) ((char *) task
                                       - offsetof(struct conn, failed));
 
-    fail(c, false, c->error);
+    fail(c, EXCHANGE_UNREACHABLE, c->error);
 }
 
 
@@ -373,14 +374,15 @@ static void on_curl_open(void *arg, const char *why)
     struct conn *c = arg;
 
     if (why != NULL) {
-        fail(c, false, why);
+        fail(c, curlconn_refused(c->curl) ? EXCHANGE_BAD
+                                          : EXCHANGE_UNREACHABLE, why);
         return;
     }
 
     c->fd = curlconn_fd(c->curl);
     c->watch = watch_new(c->pool->loop, c->fd, conn_event, c);
     if (c->watch == NULL) {
-        fail(c, false, "the connection cannot be watched");
+        fail(c, EXCHANGE_UNREACHABLE, "the connection cannot be watched");
         return;
     }
 

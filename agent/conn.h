@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "curlconn.h"
+#include "exchange.h"
 #include "loop.h"
 #include "origin.h"
 
@@ -37,7 +38,8 @@ struct conn {
 
     /* the user of an open connection; all take arg */
     void (*on_open)(void *arg);
-    void (*on_fail)(void *arg, bool timed_out, const char *why);
+    void (*on_fail)(void *arg, enum exchange_result result,
+                    const char *why);
     void (*on_event)(void *arg, int events);
     void *arg;
 };

@@ -15,6 +15,7 @@ struct curlconn {
     struct curlmulti *multi; /* its own: another transfer could close it */
     struct task opened;
     CURLcode result;
+    bool tls;
     int fd;
     char *url;
     char error[CURL_ERROR_SIZE];
@@ -90,6 +91,7 @@ struct curlconn *curlconn_open(struct loop *loop,
 
     c->loop = loop;
     c->fd = -1;
+    c->tls = o->tls;
     c->on_open = on_open;
     c->arg = arg;
     c->opened.run = run_opened;
@@ -112,6 +114,16 @@ struct curlconn *curlconn_open(struct loop *loop,
     curlmulti_add(c->multi, &c->transfer);
 
     return c;
+}
+
+
+bool curlconn_refused(const struct curlconn *c)
+{
+    long code = 0;
+
+    curl_easy_getinfo(c->transfer.easy, CURLINFO_HTTP_CONNECTCODE, &code);
+
+    return !c->tls && (code / 100 == 4 || code == 501);
 }
 
 

@@ -6,6 +6,7 @@
 #ifndef AGENT_CURLCONN_H
 #define AGENT_CURLCONN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -22,6 +23,12 @@ struct curlconn *curlconn_open(struct loop *loop,
                                const struct curlhttp_config *config,
                                void (*on_open)(void *arg, const char *why),
                                void *arg);
+
+/*
+ * Of one that failed, without TLS: whether an HTTP proxy on the way refused to
+ * make a tunnel. Requests that it is to pass on itself may be another matter.
+ */
+bool curlconn_refused(const struct curlconn *c);
 
 /* The descriptor of an open one, for watching it. */
 int curlconn_fd(const struct curlconn *c);

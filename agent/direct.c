@@ -677,13 +677,13 @@ static void on_open(void *arg)
 }
 
 
-static void on_fail(void *arg, bool timed_out, const char *why)
+static void on_fail(void *arg, enum exchange_result result, const char *why)
 {
     struct direct_exchange *x = arg;
 
     x->conn = NULL;
-    end(x, timed_out ? EXCHANGE_CONNECT_TIME : EXCHANGE_UNREACHABLE, why,
-        timed_out ? "timed out connecting" : "no connection");
+    end(x, result, why, result == EXCHANGE_CONNECT_TIME
+                        ? "timed out connecting" : "no connection");
 }
 
 

@@ -160,6 +160,27 @@ for my $tls (0, 1) {
 }
 
 
+# an HTTP proxy that makes no tunnels, to this port at least, but passes
+# requests on
+
+my $filter = $t->backend(sub {
+    my ($c, $req) = @_;
+    $c->note("$req->{method} $req->{target}");
+    return $c->respond(403, [], 'no') if $req->{method} eq 'CONNECT';
+    nap(0.1);
+    return $c->respond(200, [], '[]');
+});
+
+$a = $t->agent(transport => 'auto', proxy => 'http://proxy.example/',
+               backend => 'b', host => $b->address, wait => 0,
+               env => { http_proxy => $filter->url });
+ok($filter->wait_note(qr{^GET http://proxy\.example/agent/pending}),
+   'a tunnel is refused: it polls');
+ok($a->wait_log(qr/no PTTH .* CONNECT .* 403; polling/), 'in the log');
+ok($a->wait_log(qr/connected to proxy proxy\.example$/m), 'and that works');
+is(scalar($a->stop), 0, 'it ends well');
+
+
 # a proxy in between that takes the upgrade for its own
 
 my $strip = $t->backend(sub {
