@@ -1,10 +1,11 @@
 #!/usr/bin/perl
 
-# An agent and names: ones that cannot be resolved for a while, and addresses
-# that drop what they get.
+# Names that cannot be resolved for a while, and addresses that drop what they
+# get: the agent's, and those of the command for the API.
 
 use lib 't/lib';
 use InvertingProxy::Test;
+use InvertingProxy::Test::Admin;
 
 use IO::Select;
 use Socket;
@@ -110,6 +111,18 @@ while ($sent <= $given_up && now() < $end) {
 }
 
 cmp_ok($sent, '>', $given_up, 'the response goes on, meanwhile');
+
+my $admin = InvertingProxy::Test::Admin->new(
+    rig => $t, server => 'http://one.test/api/',
+    env => { NAMES => $names, LD_PRELOAD => "$names.so",
+             ASAN_OPTIONS => 'verify_asan_link_order=0' });
+my $began = now();
+
+$r = $admin->run(qw(--timeout 1 status));
+is($r->{status}, 1, 'the command for the API gives up');
+like($r->{err}, qr/did not answer within 1 s/, 'and says why');
+cmp_ok(now() - $began, '<', 30, 'when its time is over');
+
 unlink($names);
 ok(waitfor(sub { $t->get('/')->{status} == 200 }, 20), 'the name is back');
 $c->close;
