@@ -499,15 +499,30 @@ ngx_http_inverting_merge_handler(ngx_conf_t *cf,
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    /* "if" and "limit_except" inside of a location that passes */
+    /* "if" and "limit_except" inside of a location with a handler of ours */
 
-    if (clcf->noname && conf->zone == NULL) {
+    if (clcf->noname
+        && conf->zone == NULL
+        && conf->agent_zone == NULL
+        && conf->api_zone == NULL)
+    {
         conf->zone = prev->zone;
         conf->backend = prev->backend;
+        conf->agent_zone = prev->agent_zone;
+        conf->api_zone = prev->api_zone;
     }
 
-    if (clcf->lmt_excpt && clcf->handler == NULL && conf->zone) {
-        clcf->handler = ngx_http_inverting_client_handler;
+    if (clcf->lmt_excpt && clcf->handler == NULL) {
+
+        if (conf->zone) {
+            clcf->handler = ngx_http_inverting_client_handler;
+
+        } else if (conf->agent_zone) {
+            clcf->handler = ngx_http_inverting_agent_handler;
+
+        } else if (conf->api_zone) {
+            clcf->handler = ngx_http_inverting_api_handler;
+        }
     }
 
     if (conf->agent_zone) {
