@@ -404,15 +404,15 @@ ngx_http_inverting_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    /* of this location: that of an outer one does not count */
+    ilcf->api_write = 0;
+
     if (cf->args->nelts == 3) {
 
         if (ngx_strcmp(value[2].data, "write=on") == 0) {
             ilcf->api_write = 1;
 
-        } else if (ngx_strcmp(value[2].data, "write=off") == 0) {
-            ilcf->api_write = 0;
-
-        } else {
+        } else if (ngx_strcmp(value[2].data, "write=off") != 0) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid parameter \"%V\" in \"%V\" "
                                "directive, it must be write=on or write=off",

@@ -20,7 +20,10 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         listen 127.0.0.1:%%PORT%%;
         location / { inverting_proxy_pass main; }
         location /agent/ { inverting_proxy_agent main; }
-        location /api/ { inverting_proxy_api main write=on; }
+        location /api/ {
+            inverting_proxy_api main write=on;
+            location /api/inner/ { inverting_proxy_api main; }
+        }
         location /bare { inverting_proxy_api main write=on; }
         location /read/ { inverting_proxy_api main; }
         location /off/ { inverting_proxy_api main write=off; }
@@ -200,7 +203,7 @@ for my $case ([ 'PUT', 'backends', 'GET, HEAD, POST' ],
 
 # who may not write
 
-for my $api ('/read', '/off') {
+for my $api ('/read', '/off', '/api/inner') {
     refused(call('POST', "$api/backends", record('x')), 403,
             "$api: a POST where there is no write=on");
     refused(call('DELETE', "$api/backends/fixed"), 403, "$api: a DELETE");
