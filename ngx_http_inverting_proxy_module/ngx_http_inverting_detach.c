@@ -359,16 +359,30 @@ static void
 ngx_http_inverting_free_tx_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t)
 {
+    uint32_t                      *list;
     ngx_http_inverting_backend_t  *backend;
 
-    ngx_http_inverting_pipes_free_locked(zone, t);
+    if (t->tainted) {
+
+        /*
+         * A chunk may have left its chain without having reached a cache.
+         * Thousands may end by the same death: not each of them looks for its
+         * chunks among all that there are.
+         */
+
+        list = &zone->sh->spent_txs;
+
+    } else {
+        ngx_http_inverting_pipes_free_locked(zone, t);
+        list = &zone->sh->free_txs;
+    }
 
     backend = t->backend;
 
     t->backend = NULL;
     t->state = NGX_HTTP_INVERTING_TX_FREE;
-    t->next = zone->sh->free_txs;
-    zone->sh->free_txs = ngx_http_inverting_tx_index(zone, t);
+    t->next = *list;
+    *list = ngx_http_inverting_tx_index(zone, t);
 
     if (backend) {
         ngx_http_inverting_registry_unref_locked(zone, backend);

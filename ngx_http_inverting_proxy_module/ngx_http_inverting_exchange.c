@@ -41,6 +41,20 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
         return NGX_HTTP_INVERTING_QUEUE_FULL;
     }
 
+    head = (offer->user.len + offer->head.len
+            + NGX_HTTP_INVERTING_CHUNK_SIZE - 1)
+           >> NGX_HTTP_INVERTING_CHUNK_SHIFT;
+
+    /* and the first one of each pipe */
+
+    request = (offer->body || offer->upgrade);
+
+    if (sh->free_txs == NGX_HTTP_INVERTING_NONE
+        || sh->nfree_chunks < head + 1 + request)
+    {
+        ngx_http_inverting_spent_locked(zone);
+    }
+
     n = sh->free_txs;
 
     if (n == NGX_HTTP_INVERTING_NONE) {
@@ -49,14 +63,6 @@ ngx_http_inverting_reserve_locked(ngx_http_inverting_zone_t *zone,
     }
 
     t = &zone->txs[n];
-
-    head = (offer->user.len + offer->head.len
-            + NGX_HTTP_INVERTING_CHUNK_SIZE - 1)
-           >> NGX_HTTP_INVERTING_CHUNK_SHIFT;
-
-    /* and the first one of each pipe */
-
-    request = (offer->body || offer->upgrade);
 
     chunk = ngx_http_inverting_chunks_alloc_locked(zone,
                                                    head + 1 + request, n);

@@ -207,6 +207,13 @@ void ngx_http_inverting_rescan(ngx_http_inverting_zone_t *zone);
 void ngx_http_inverting_slot_recover_locked(ngx_http_inverting_zone_t *zone,
     ngx_uint_t slot);
 
+/*
+ * Transactions that were tainted, and are free now, leave their chunks to be
+ * found by one scan for all of them: here, by a rescan, or when they are
+ * wanted.
+ */
+void ngx_http_inverting_spent_locked(ngx_http_inverting_zone_t *zone);
+
 /* rebuilds free lists, queues and counts by a scan */
 void ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone);
 

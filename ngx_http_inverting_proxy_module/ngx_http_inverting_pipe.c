@@ -557,25 +557,9 @@ void
 ngx_http_inverting_pipes_free_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t)
 {
-    uint32_t                    chunk, next, owner;
+    uint32_t                    chunk, next;
     ngx_uint_t                  i;
     ngx_http_inverting_pipe_t  *pipe;
-
-    if (t->tainted) {
-
-        /* a chunk may have left its chain without having reached a cache */
-
-        owner = NGX_HTTP_INVERTING_IN_TX
-                | ngx_http_inverting_tx_index(zone, t);
-
-        for (i = 0; i < zone->sh->nchunks; i++) {
-            if (zone->chunk_owner[i] == owner) {
-                ngx_http_inverting_chunk_free_locked(zone, i);
-            }
-        }
-
-        return;
-    }
 
     for (chunk = t->head; chunk != NGX_HTTP_INVERTING_NONE; chunk = next) {
         next = zone->chunk_next[chunk];

@@ -77,7 +77,10 @@ ngx_uint_t ngx_http_inverting_pipe_is_behind(ngx_http_inverting_end_t *end,
 /* bytes that can be read at once */
 size_t ngx_http_inverting_pipe_readable(ngx_http_inverting_end_t *end);
 
-/* frees the chunks of both pipes and of the head; the lock must be held */
+/*
+ * Frees the chunks of both pipes and of the head, unless it is tainted: see
+ * ngx_http_inverting_spent_locked().  The lock must be held.
+ */
 void ngx_http_inverting_pipes_free_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t);
 

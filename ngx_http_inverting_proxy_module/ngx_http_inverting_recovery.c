@@ -77,6 +77,12 @@ ngx_http_inverting_rescan(ngx_http_inverting_zone_t *zone)
         }
     }
 
+    if (zone->sh->spent_txs != NGX_HTTP_INVERTING_NONE) {
+        ngx_http_inverting_lock(zone);
+        ngx_http_inverting_spent_locked(zone);
+        ngx_http_inverting_unlock(zone);
+    }
+
     n = zone->sh->nreceivers;
 
     for (i = 0; i < n; i++) {
@@ -129,6 +135,7 @@ ngx_http_inverting_slot_recover_locked(ngx_http_inverting_zone_t *zone,
         }
     }
 
+    ngx_http_inverting_spent_locked(zone);
     ngx_http_inverting_cache_recover_locked(zone, slot);
 
     /* what they are for may have been committed */
@@ -136,6 +143,33 @@ ngx_http_inverting_slot_recover_locked(ngx_http_inverting_zone_t *zone,
     if (ngx_http_inverting_rooms_orphan_locked(zone, slot)) {
         zone->sh->unsettled = 1;
     }
+}
+
+
+void
+ngx_http_inverting_spent_locked(ngx_http_inverting_zone_t *zone)
+{
+    uint32_t                      *last;
+    ngx_http_inverting_zone_sh_t  *sh;
+
+    sh = zone->sh;
+
+    if (sh->spent_txs == NGX_HTTP_INVERTING_NONE) {
+        return;
+    }
+
+    ngx_http_inverting_chunks_sweep_locked(zone);
+
+    for (last = &sh->spent_txs;
+         *last != NGX_HTTP_INVERTING_NONE;
+         last = &zone->txs[*last].next)
+    {
+        /* void */
+    }
+
+    *last = sh->free_txs;
+    sh->free_txs = sh->spent_txs;
+    sh->spent_txs = NGX_HTTP_INVERTING_NONE;
 }
 
 
@@ -151,6 +185,7 @@ ngx_http_inverting_rebuild_locked(ngx_http_inverting_zone_t *zone)
 
     sh->rebuilds++;
     sh->free_txs = NGX_HTTP_INVERTING_NONE;
+    sh->spent_txs = NGX_HTTP_INVERTING_NONE;
     sh->free_receivers = NGX_HTTP_INVERTING_NONE;
     sh->nfree_receivers = 0;
 

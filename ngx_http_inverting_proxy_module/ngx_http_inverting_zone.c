@@ -49,6 +49,8 @@ static void ngx_http_inverting_layout(ngx_http_inverting_layout_t *lo,
     ngx_http_inverting_zone_sh_t *sh, ngx_uint_t ntxs);
 static void ngx_http_inverting_zone_map(ngx_http_inverting_zone_t *zone,
     u_char *base);
+static ngx_uint_t ngx_http_inverting_chunk_is_spent(
+    ngx_http_inverting_zone_t *zone, uint32_t chunk);
 static void ngx_http_inverting_cache_shrink(ngx_http_inverting_zone_t *zone,
     uint32_t keep);
 
@@ -573,8 +575,7 @@ ngx_http_inverting_chunks_count(ngx_http_inverting_zone_t *zone,
 void
 ngx_http_inverting_chunks_rebuild_locked(ngx_http_inverting_zone_t *zone)
 {
-    uint32_t                       owner;
-    ngx_uint_t                     i, tx;
+    ngx_uint_t                     i;
     ngx_http_inverting_zone_sh_t  *sh;
 
     sh = zone->sh;
@@ -585,22 +586,43 @@ ngx_http_inverting_chunks_rebuild_locked(ngx_http_inverting_zone_t *zone)
     /* from the last one, so that the first ones are handed out first */
 
     for (i = sh->nchunks; i-- > 0; /* void */ ) {
-        owner = zone->chunk_owner[i];
-
-        if ((owner & NGX_HTTP_INVERTING_OWNER_MASK)
-            == NGX_HTTP_INVERTING_IN_TX)
+        if (zone->chunk_owner[i] == NGX_HTTP_INVERTING_FREE
+            || ngx_http_inverting_chunk_is_spent(zone, i))
         {
-            tx = owner & ~NGX_HTTP_INVERTING_OWNER_MASK;
-
-            if (zone->txs[tx].state == NGX_HTTP_INVERTING_TX_FREE) {
-                owner = NGX_HTTP_INVERTING_FREE;
-            }
-        }
-
-        if (owner == NGX_HTTP_INVERTING_FREE) {
             ngx_http_inverting_chunk_free_locked(zone, i);
         }
     }
+}
+
+
+void
+ngx_http_inverting_chunks_sweep_locked(ngx_http_inverting_zone_t *zone)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < zone->sh->nchunks; i++) {
+        if (ngx_http_inverting_chunk_is_spent(zone, i)) {
+            ngx_http_inverting_chunk_free_locked(zone, i);
+        }
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_inverting_chunk_is_spent(ngx_http_inverting_zone_t *zone,
+    uint32_t chunk)
+{
+    uint32_t  owner;
+
+    owner = zone->chunk_owner[chunk];
+
+    if ((owner & NGX_HTTP_INVERTING_OWNER_MASK) != NGX_HTTP_INVERTING_IN_TX) {
+        return 0;
+    }
+
+    owner &= ~NGX_HTTP_INVERTING_OWNER_MASK;
+
+    return zone->txs[owner].state == NGX_HTTP_INVERTING_TX_FREE;
 }
 
 

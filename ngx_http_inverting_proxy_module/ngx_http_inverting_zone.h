@@ -194,7 +194,7 @@ typedef struct {
     unsigned                       lost:1;      /* by its answerer, while it
                                                    was still being taken */
 
-    /* an owner of an end died: free its chunks by looking at all of them */
+    /* an owner of an end died: its chunks are found by looking at all */
     uint32_t                       tainted;
 
     uint32_t                       lost_process; /* who lost it first */
@@ -258,6 +258,7 @@ typedef struct {
     size_t                  registry_size;
 
     uint32_t                free_txs;
+    uint32_t                spent_txs;     /* free, but for their chunks */
     uint32_t                free_receivers;
     uint32_t                nfree_receivers;
     uint32_t                free_chunks;
@@ -410,6 +411,9 @@ void ngx_http_inverting_chunks_count(ngx_http_inverting_zone_t *zone,
 /* makes the free list from the owners of chunks; the lock must be held */
 void ngx_http_inverting_chunks_rebuild_locked(
     ngx_http_inverting_zone_t *zone);
+
+/* frees all chunks of transactions that are free; the lock must be held */
+void ngx_http_inverting_chunks_sweep_locked(ngx_http_inverting_zone_t *zone);
 
 /* gives back what the cache of a dead worker's slot holds; lock held */
 void ngx_http_inverting_cache_recover_locked(ngx_http_inverting_zone_t *zone,
