@@ -11,6 +11,9 @@
 #include "ngx_http_inverting_client.h"
 
 
+static ngx_int_t ngx_http_inverting_client_keep(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx);
+static void ngx_http_inverting_client_kept(void *data);
 static ngx_int_t ngx_http_inverting_client_open(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx, ngx_str_t *head);
 static ngx_int_t ngx_http_inverting_client_user(ngx_http_request_t *r,
@@ -71,6 +74,10 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
 
     ngx_http_inverting_set_vars(r, ctx);
 
+    if (ngx_http_inverting_client_keep(r, ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     ngx_http_inverting_request_body(r, &ctx->body);
     ctx->upgrade = ngx_http_inverting_is_websocket(r);
 
@@ -120,6 +127,61 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
     }
 
     return NGX_DONE;
+}
+
+
+/*
+ * Failures are what a log is read for, and "error_page" leads them to another
+ * location, without a context: as in the realip module it is found by its
+ * cleanup handler then.
+ */
+
+static ngx_int_t
+ngx_http_inverting_client_keep(ngx_http_request_t *r,
+    ngx_http_inverting_client_ctx_t *ctx)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_inverting_client_kept;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_inverting_client_kept(void *data)
+{
+}
+
+
+ngx_http_inverting_vars_t *
+ngx_http_inverting_client_left(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t               *cln;
+    ngx_http_inverting_client_ctx_t  *ctx;
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+        if (cln->handler != ngx_http_inverting_client_kept) {
+            continue;
+        }
+
+        ctx = cln->data;
+
+        /* subrequests have the same pool */
+
+        if (ctx->request == r) {
+            return &ctx->vars;
+        }
+    }
+
+    return NULL;
 }
 
 

@@ -69,6 +69,13 @@ typedef struct {
 } ngx_http_inverting_client_ctx_t;
 
 
+/*
+ * The variables of a request that has left its client location, by
+ * "error_page" for one: nginx has reset its context.  NULL: it was in none.
+ */
+ngx_http_inverting_vars_t *ngx_http_inverting_client_left(
+    ngx_http_request_t *r);
+
 /* per worker: the descriptor that every virtual connection shows */
 ngx_int_t ngx_http_inverting_peer_init_process(ngx_cycle_t *cycle);
 void ngx_http_inverting_peer_exit_process(void);

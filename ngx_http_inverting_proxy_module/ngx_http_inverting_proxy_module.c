@@ -25,6 +25,8 @@ static ngx_int_t ngx_http_inverting_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_inverting_queue_time(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_http_inverting_vars_t *ngx_http_inverting_get_vars(
+    ngx_http_request_t *r);
 
 static void *ngx_http_inverting_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_inverting_create_loc_conf(ngx_conf_t *cf);
@@ -270,7 +272,7 @@ ngx_http_inverting_variable(ngx_http_request_t *r,
     ngx_str_t                  *s;
     ngx_http_inverting_vars_t  *vars;
 
-    vars = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+    vars = ngx_http_inverting_get_vars(r);
 
     s = vars ? (ngx_str_t *) ((u_char *) vars + data) : NULL;
 
@@ -296,7 +298,7 @@ ngx_http_inverting_queue_time(ngx_http_request_t *r,
     u_char                     *p;
     ngx_http_inverting_vars_t  *vars;
 
-    vars = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+    vars = ngx_http_inverting_get_vars(r);
 
     if (vars == NULL || vars->queue_time < 0) {
         v->not_found = 1;
@@ -317,6 +319,21 @@ ngx_http_inverting_queue_time(ngx_http_request_t *r,
     v->not_found = 0;
 
     return NGX_OK;
+}
+
+
+static ngx_http_inverting_vars_t *
+ngx_http_inverting_get_vars(ngx_http_request_t *r)
+{
+    ngx_http_inverting_vars_t  *vars;
+
+    vars = ngx_http_get_module_ctx(r, ngx_http_inverting_proxy_module);
+
+    if (vars == NULL && (r->internal || r->filter_finalize)) {
+        return ngx_http_inverting_client_left(r);
+    }
+
+    return vars;
 }
 
 

@@ -212,6 +212,35 @@ my $n = $t->nginx(workers => 2, ports => {}, http => <<'EOT');
             access_log %%DIR%%/vars.log vars;
             inverting_proxy_pass main;
         }
+        # a page for errors, as most have it
+        location /pages/ {
+            access_log %%DIR%%/pages.log vars;
+            auth_request /allowed;
+            rewrite ^/pages(/.*) $1 break;
+            inverting_proxy_pass main;
+            inverting_proxy_intercept_errors on;
+            error_page 404 500 502 503 /page.html;
+            error_page 403 = @page;
+        }
+        location = /allowed {
+            internal;
+            rewrite ^ /part break;
+            inverting_proxy_pass main real;
+        }
+        location = /page.html {
+            access_log %%DIR%%/pages.log vars;
+            return 200 "page";
+        }
+        location @page {
+            access_log %%DIR%%/pages.log vars;
+            return 200 "page";
+        }
+        location = /elsewhere {
+            access_log %%DIR%%/pages.log vars;
+            auth_request /allowed;
+            error_page 404 /page.html;
+            root %%DIR%%;
+        }
         location ~ ^/regex/(\w+)/ {
             inverting_proxy_pass main $1;
         }
@@ -508,5 +537,32 @@ is($second->[2], 'away', 'refused: $inverting_proxy_backend');
 is($second->[3], '-', 'refused: no $inverting_proxy_id');
 is($second->[5], '-', 'refused: no $inverting_proxy_transport');
 is($second->[6], '-', 'refused: no $inverting_proxy_queue_time');
+
+
+# What led to an error page is in the log nevertheless
+
+my $lines = 0;
+
+for my $case ([ '/pages/status/404', 'real' ], [ '/pages/status/403', 'real' ],
+              [ '/pages/away/x', 'away' ], [ '/elsewhere', '-' ])
+{
+    my ($target, $backend) = @$case;
+
+    is($t->get($target)->{body}, 'page', "$target: a page in its place");
+
+    $lines++;
+    ok(waitfor(sub {
+        $log = slurp($n->{dir} . '/pages.log');
+        return $lines == (() = $log =~ /\n/g);
+    }), "$target: in the log");
+
+    my @of = split(/\|/, (split(/\n/, $log))[-1], -1);
+    is($of[2], $backend, "$target: \$inverting_proxy_backend");
+
+    my $served = $backend eq 'real' ? qr/^[0-9a-f]{32}$/ : qr/^-$/;
+    like($of[3], $served, "$target: \$inverting_proxy_id");
+    is($of[5], $backend eq 'real' ? $t->transport : '-',
+       "$target: \$inverting_proxy_transport");
+}
 
 $t->done;
