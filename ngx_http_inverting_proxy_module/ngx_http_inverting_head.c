@@ -19,7 +19,7 @@
 
 
 static ngx_uint_t ngx_http_inverting_is_discarded(ngx_http_request_t *r);
-static void ngx_http_inverting_head_host(ngx_http_request_t *r,
+static ngx_int_t ngx_http_inverting_head_host(ngx_http_request_t *r,
     ngx_str_t *host);
 static ngx_int_t ngx_http_inverting_head_scan(ngx_http_request_t *r,
     ngx_array_t *connection, size_t *len, ngx_uint_t *trailers);
@@ -258,12 +258,11 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
 
     if (ngx_http_inverting_head_scan(r, &connection, &len, &trailers)
         != NGX_OK
-        || ngx_http_inverting_head_check_args(r) != NGX_OK)
+        || ngx_http_inverting_head_check_args(r) != NGX_OK
+        || ngx_http_inverting_head_host(r, &host) != NGX_OK)
     {
         return NGX_HTTP_BAD_REQUEST;
     }
-
-    ngx_http_inverting_head_host(r, &host);
 
     len += host.len;
 
@@ -404,13 +403,14 @@ ngx_http_inverting_head_room(size_t size)
 /*
  * By the authority of an absolute target nginx has found the server, and its
  * access rules: the field Host may be another one, and must not be passed on
- * (RFC 9112, 3.2.2), by "$http_host" neither.
+ * (RFC 9112, 3.2.2), by "$http_host" neither.  nginx does not look at what is
+ * behind the colon: in "public:@private" others may see another host.
  */
 
-static void
+static ngx_int_t
 ngx_http_inverting_head_host(ngx_http_request_t *r, ngx_str_t *host)
 {
-    u_char  *last;
+    u_char  *p, *last;
 
     if (r->main->host_start) {
         last = r->main->port_end ? r->main->port_end : r->main->host_end;
@@ -428,6 +428,25 @@ ngx_http_inverting_head_host(ngx_http_request_t *r, ngx_str_t *host)
     } else {
         *host = r->headers_in.server;
     }
+
+    p = host->data;
+    last = p + host->len;
+
+    if (host->len && *p == '[') {
+        p = ngx_strlchr(p, last, ']');
+    }
+
+    p = p ? ngx_strlchr(p, last, ':') : NULL;
+
+    while (p && ++p < last) {
+        if (*p < '0' || *p > '9') {
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "client sent a host with an invalid port");
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 

@@ -145,6 +145,23 @@ for my $case ([ 'http://public.test/', 'Host: private.test', 'public.test' ],
     $c->close;
 }
 
+# nginx looks at what is before the colon only, others might look behind it.
+for my $host ('public.test:@private.test', 'public.test:80@private.test',
+              'public.test:x', 'public.test:80:81', '[::1]:@private.test')
+{
+    my $c = $t->client;
+    $c->write("GET / HTTP/1.1\r\nHost: $host\r\n\r\n");
+    is($c->response->{status}, 400, "Host: $host");
+    $c->close;
+}
+
+for my $host ('public.test:', 'public.test.:80', '[::1]') {
+    my $c = $t->client;
+    $c->write("GET / HTTP/1.1\r\nHost: $host\r\n\r\n");
+    is($c->response->header('X-Is-Host'), $host, "Host: $host");
+    $c->close;
+}
+
 my $old = $t->client;
 $old->write("GET http://public.test:81/ HTTP/1.0\r\n\r\n");
 is($old->response->header('X-Is-Host'), 'public.test:81', 'HTTP/1.0: it too');
