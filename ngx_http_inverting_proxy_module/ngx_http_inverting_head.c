@@ -413,7 +413,13 @@ ngx_http_inverting_head_host(ngx_http_request_t *r, ngx_str_t *host)
     u_char  *p, *last;
 
     if (r->main->host_start) {
-        last = r->main->port_end ? r->main->port_end : r->main->host_end;
+        last = r->main->host_end;
+
+        if (*last == ':') {
+            do {
+                last++;
+            } while (*last >= '0' && *last <= '9');
+        }
 
         host->data = r->main->host_start;
         host->len = last - host->data;
