@@ -172,9 +172,9 @@ for my $how ('close', 'reset', 500, 503) {
     waitfor(sub { calls($id, 'request') >= 3 });
     nap(0.5);
 
-    # one more where a connection that was kept turns out to be closed
+    # one more each time that a connection that was kept turns out to be closed
     my $calls = calls($id, 'request');
-    ok($calls == 3 || ($how =~ /^\D/ && $calls == 4),
+    ok($calls == 3 || ($how =~ /^\D/ && $calls > 3 && $calls <= 6),
        "a fetch fails always, $how: $calls calls");
     is(calls($id, 'response'), 0, 'nothing is posted');
 }
