@@ -21,6 +21,12 @@
  */
 #define NGX_HTTP_INVERTING_H2_MAX_QUEUED    8
 
+/*
+ * Nor is it given requests while so many frames wait: to take one back, which
+ * its client has given up, the library looks at all before it.
+ */
+#define NGX_HTTP_INVERTING_H2_MAX_UNSENT    256
+
 
 static ngx_int_t ngx_http_inverting_h2_init(ngx_http_inverting_ptth_t *ptth);
 static ngx_int_t ngx_http_inverting_h2_session(ngx_http_inverting_h2_t *h2);
@@ -178,13 +184,15 @@ ngx_http_inverting_h2_input(ngx_http_inverting_ptth_t *ptth, u_char *buf,
 static void
 ngx_http_inverting_h2_output(ngx_http_inverting_ptth_t *ptth)
 {
-    size_t                    n;
-    ssize_t                   rc;
-    ngx_buf_t                *b;
-    ngx_http_inverting_h2_t  *h2;
+    size_t                     n;
+    ssize_t                    rc;
+    ngx_buf_t                 *b;
+    ngx_http_inverting_h2_t   *h2;
+    ngx_http_inverting_end_t  *end;
 
     h2 = ptth->session;
     b = &ptth->out;
+    end = &ptth->agent->end;
 
     while (b->last < b->end) {
 
@@ -210,6 +218,14 @@ ngx_http_inverting_h2_output(ngx_http_inverting_ptth_t *ptth)
 
         h2->frame += n;
         h2->frame_len -= n;
+    }
+
+    if (h2->held
+        && end->receiver && !end->event.posted
+        && nghttp2_session_get_outbound_queue_size(h2->session)
+           < NGX_HTTP_INVERTING_H2_MAX_UNSENT)
+    {
+        ngx_post_event(&end->event, &ngx_posted_events);
     }
 
     if (b->last == b->pos
@@ -244,7 +260,9 @@ ngx_http_inverting_h2_receive(ngx_http_inverting_ptth_t *ptth)
             return;
         }
 
-        if (ptth->streams >= h2->capacity
+        if ((ptth->streams >= h2->capacity
+             || nghttp2_session_get_outbound_queue_size(h2->session)
+                >= NGX_HTTP_INVERTING_H2_MAX_UNSENT)
             && rcv->state != NGX_HTTP_INVERTING_RECEIVER_ENDING)
         {
             /*

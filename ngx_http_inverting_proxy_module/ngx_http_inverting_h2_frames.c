@@ -318,9 +318,11 @@ ngx_http_inverting_h2_on_not_sent(nghttp2_session *session,
         code = NGHTTP2_INTERNAL_ERROR;
     }
 
-    for (q = ngx_queue_head(&h2->streams);
+    /* what was not sent is among the last ones */
+
+    for (q = ngx_queue_last(&h2->streams);
          q != ngx_queue_sentinel(&h2->streams);
-         q = ngx_queue_next(q))
+         q = ngx_queue_prev(q))
     {
         st = ngx_queue_data(q, ngx_http_inverting_h2_stream_t, queue);
 
