@@ -172,8 +172,7 @@ ngx_http_inverting_response_field(ngx_http_request_t *r,
 
     last = r->upstream->buffer.pos;
 
-    if (r->invalid_header
-        || !ngx_http_inverting_is_token(&name)
+    if (!ngx_http_inverting_is_token(&name)
         || *r->header_name_end != ':'
         || (last[-2] == CR && last[-3] == CR))
     {
@@ -199,7 +198,11 @@ ngx_http_inverting_response_field(ngx_http_request_t *r,
         ngx_memcpy(field.lowcase_key, r->lowcase_header, field.key.len);
 
     } else {
-        ngx_strlow(field.lowcase_key, field.key.data, field.key.len);
+
+        /* a long one, or one of which nginx has not hashed all: "X.A" */
+
+        field.hash = ngx_hash_strlow(field.lowcase_key, field.key.data,
+                                     field.key.len);
     }
 
     if (!ngx_http_inverting_is_value(&field.value)) {

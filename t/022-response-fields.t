@@ -22,7 +22,7 @@ my @plain = ('Date: Tue, 15 Nov 1994 08:12:31 GMT', 'Server: other/1.0',
              'WWW-Authenticate: Bearer', 'Age: 5', 'Via: 1.1 inner',
              'Status: 404 Not', 'X_Under: 1', "X-Latin: \xe4", 'X-Empty:',
              'X-Colon: a:b: c', 'Warning: 1', 'Retry-After: 5', 'Allow: GET',
-             'P3P: x', 'Strict-Transport-Security: max-age=1',
+             'P3P: x', 'X.Dotted: 1', "!#\$%&'*+-.^_`|~: 1", 'Strict-Transport-Security: max-age=1',
              'Content-Security-Policy: default-src *', 'Alt-Svc: h3=":1"',
              'X-Inverting-Proxy-Something: fine');
 
