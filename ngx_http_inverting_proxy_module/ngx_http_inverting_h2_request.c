@@ -27,6 +27,9 @@
      && ngx_strncasecmp((name)->data, (u_char *) s, sizeof(s) - 1) == 0)
 
 
+#define ngx_http_inverting_h2_is_space(ch)  ((ch) == ' ' || (ch) == '\t')
+
+
 /* pieces of a head, as they are found */
 
 typedef struct {
@@ -247,6 +250,19 @@ ngx_http_inverting_h2_parse(ngx_http_inverting_h2_stream_t *st,
 
         value.data = colon + 2;
         value.len = end - 1 - value.data;
+
+        /* nginx leaves tabulators around it, HTTP/2 has no place for any */
+
+        while (value.len && ngx_http_inverting_h2_is_space(*value.data)) {
+            value.data++;
+            value.len--;
+        }
+
+        while (value.len
+               && ngx_http_inverting_h2_is_space(value.data[value.len - 1]))
+        {
+            value.len--;
+        }
 
         p = end + 1;
 

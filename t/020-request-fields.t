@@ -162,6 +162,20 @@ for my $real (0, 1) {
               [ sort @own ], "$real: our own, once each");
 }
 
+# White space around a value is none of it, be it tabulators
+
+for my $real (0, 1) {
+    $m = told($real, '/', [ $host, "X-Before:\ta b", "X-After: a b\t",
+                            "X-Both: \t a\tb \t ", "X-Nothing:\t",
+                            "X-Forwarded-For:\t1.2.3.4" ]);
+    is($m->{method}, 'GET', "$real: tabulators around values");
+    is($m->header($_) =~ s/^[ \t]+|[ \t]+$//gr,
+       { 'X-Both' => "a\tb", 'X-Nothing' => '' }->{$_} // 'a b', "$real: $_")
+        for qw(X-Before X-After X-Both X-Nothing);
+    is($m->header('X-Forwarded-For') =~ s/^[ \t]+//r, '1.2.3.4, 127.0.0.1',
+       "$real: X-Forwarded-For");
+}
+
 
 # Ours: whatever the spelling, no client says them
 
