@@ -9,7 +9,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_inverting_agent.h"
-#include "ngx_http_inverting_head.h"
+#include "ngx_http_inverting_fields.h"
 
 
 typedef struct {

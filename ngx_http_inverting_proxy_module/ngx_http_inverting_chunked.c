@@ -8,7 +8,7 @@
 #include <ngx_core.h>
 
 #include "ngx_http_inverting_chunked.h"
-#include "ngx_http_inverting_head.h"
+#include "ngx_http_inverting_fields.h"
 
 
 #define NGX_HTTP_INVERTING_SIZE_DIGITS    15

@@ -9,6 +9,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_inverting_client.h"
+#include "ngx_http_inverting_fields.h"
 
 
 static ngx_int_t ngx_http_inverting_client_keep(ngx_http_request_t *r,

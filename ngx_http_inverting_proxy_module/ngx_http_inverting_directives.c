@@ -10,6 +10,7 @@
 #include <ngx_thread_pool.h>
 
 #include "ngx_http_inverting_directives.h"
+#include "ngx_http_inverting_fields.h"
 #include "ngx_http_inverting_head.h"
 #include "ngx_http_inverting_keys.h"
 

@@ -8,8 +8,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "ngx_http_inverting_fields.h"
 #include "ngx_http_inverting_h1.h"
-#include "ngx_http_inverting_head.h"
 
 
 /* the largest head of a response */

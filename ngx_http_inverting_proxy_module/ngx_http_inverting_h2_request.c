@@ -10,6 +10,7 @@
 #include <ngx_sha1.h>
 
 #include "ngx_http_inverting_h2.h"
+#include "ngx_http_inverting_fields.h"
 #include "ngx_http_inverting_head.h"
 
 

@@ -8,8 +8,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "ngx_http_inverting_fields.h"
 #include "ngx_http_inverting_ptth.h"
-#include "ngx_http_inverting_head.h"
 
 
 static ngx_int_t ngx_http_inverting_ptth_answer_426(ngx_http_request_t *r,
