@@ -225,7 +225,9 @@ ngx_http_inverting_h2_output(ngx_http_inverting_ptth_t *ptth)
         && nghttp2_session_get_outbound_queue_size(h2->session)
            < NGX_HTTP_INVERTING_H2_MAX_UNSENT)
     {
-        ngx_post_event(&end->event, &ngx_posted_events);
+        /* others first */
+
+        ngx_post_event(&end->event, &ngx_posted_next_events);
     }
 
     if (b->last == b->pos
