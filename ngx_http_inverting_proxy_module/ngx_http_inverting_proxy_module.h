@@ -71,6 +71,9 @@ typedef struct {
     ngx_http_set_ctx(r, ctx, ngx_http_inverting_proxy_module)
 
 
+/* defines them: NGX_OK or NGX_ERROR */
+ngx_int_t ngx_http_inverting_add_variables(ngx_conf_t *cf);
+
 /* $inverting_proxy_agent is "key:<id>", unless there is no key */
 void ngx_http_inverting_show_key(ngx_pool_t *pool,
     ngx_http_inverting_vars_t *vars, uint64_t key);
