@@ -56,6 +56,7 @@ struct curl_exchange {
 
     struct buf lines; /* of a head, later of the trailer section */
     bool in_body;
+    bool http2;   /* the response came so */
     bool upload;  /* the request has a body */
     bool no_body; /* it has none, which libcurl does not know */
     int64_t left; /* of the body; -1 is unknown */
@@ -301,7 +302,9 @@ static bool take_head(struct curl_exchange *x)
 
     if (h->status >= 200) {
         x->in_body = true;
+        /* gRPC has the outcome in the head only of what is nothing but that */
         x->left = x->no_body || h->status == 204 || h->status == 304
+                  || (x->http2 && head_field(h, "grpc-status") != NULL)
                   ? 0 : h->length;
         x->base.handler->head(x->base.arg, h);
         check_left(x);
@@ -333,12 +336,19 @@ static size_t header_cb(char *p, size_t size, size_t n, void *arg)
             buf_append(&x->lines, p, n);
         }
 
+        /* those of HTTP/2 come all at once, when the stream has ended */
+        if (x->http2) {
+            x->left = 0;
+            check_left(x);
+        }
+
         return n;
     }
 
     /* "HTTP/2 200 " stands where HTTP/1.1 has its status line */
     if (n > HTTP2_VERSION && memcmp(p, "HTTP/2 ", HTTP2_VERSION) == 0
         && buf_len(&x->lines) == 0) {
+        x->http2 = true;
         buf_append_str(&x->lines, "HTTP/1.1 ");
         buf_append(&x->lines, p + HTTP2_VERSION, n - HTTP2_VERSION);
     } else {

@@ -27,6 +27,8 @@ my $n = $t->nginx(workers => 2, vars => { CHAT => $chat_port },
     inverting_proxy_backend main b end_user=allUsers backend_user=me;
     inverting_proxy_backend main chat end_user=allUsers backend_user=me
                             prefix=/chat;
+    inverting_proxy_backend main over end_user=allUsers backend_user=me
+                            prefix=/over;
     inverting_proxy_agent_user me;
 
     server {
@@ -135,6 +137,57 @@ for my $i (1 .. 3) {
 $talk->data('', end => 1);
 ok($talk->response, 'the end of it');
 ok($talk->{ended}, 'is a good one');
+
+
+# The server may end a call before the client has.
+
+my $over = $t->backend(sub {
+    my ($s) = @_;
+    my $h = InvertingProxy::Test::Http2->new(stream => $s, role => 'server',
+                                             notes => $s->{notes});
+
+    while (my $x = $h->take(3600)) {
+        $h->wait(sub { length $x->{body} });
+
+        if ($x->{target} eq '/over/refused') {
+            $x->fields([ [ ':status', 200 ],
+                         [ 'content-type', 'application/grpc' ],
+                         [ 'grpc-status', 7 ] ], end => 1);
+        } else {
+            $x->respond(200, [ 'Content-Type: application/grpc' ],
+                        message('enough'), chunked => 1, hold => 1);
+            $h->wait(sub { length $x->{body} > length message('hello') });
+            $x->fields([ [ 'grpc-status', 16 ],
+                         [ 'grpc-message', 'no more' ] ], end => 1);
+        }
+
+        # as servers do that want no more of the request
+        $x->flush(5);
+        $x->rst(NO_ERROR);
+    }
+
+    return 0;
+}, raw => 1);
+
+$t->agent(transport => 'auto', backend => 'over', host => $over->address,
+          args => [ '-force-http2' ]);
+
+for my $how ('refused', 'ended') {
+    $x = $c->request('POST', "/over/$how", hold => 1, headers => [
+        'Content-Type: application/grpc', 'TE: trailers' ]);
+    $x->data(message('hello'));
+
+    if ($how eq 'ended') {
+        ok($c->wait(sub { length $x->{body} }), 'a message');
+        $x->data(message('more'));
+    }
+
+    ok($x->response, "$how while the client is silent");
+    ok($x->{ended}, 'a good end');
+    is($x->header('grpc-status') // $x->trailer('grpc-status'),
+       $how eq 'refused' ? 7 : 16, 'with the outcome');
+    is($x->{body}, $how eq 'refused' ? '' : message('enough'), 'and the rest');
+}
 
 $c->close;
 $t->done;
