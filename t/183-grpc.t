@@ -153,17 +153,19 @@ my $over = $t->backend(sub {
             $x->fields([ [ ':status', 200 ],
                          [ 'content-type', 'application/grpc' ],
                          [ 'grpc-status', 7 ] ], end => 1);
+            $x->flush(5);
+
         } else {
             $x->respond(200, [ 'Content-Type: application/grpc' ],
                         message('enough'), chunked => 1, hold => 1);
             $h->wait(sub { length $x->{body} > length message('hello') });
             $x->fields([ [ 'grpc-status', 16 ],
                          [ 'grpc-message', 'no more' ] ], end => 1);
-        }
 
-        # as servers do that want no more of the request
-        $x->flush(5);
-        $x->rst(NO_ERROR);
+            # as servers do that want no more of the request
+            $x->flush(5);
+            $x->rst(NO_ERROR);
+        }
     }
 
     return 0;
