@@ -171,11 +171,11 @@ static void fail(struct conn *c, enum exchange_result result, const char *why)
 static void next_address(struct conn *c, int err);
 
 
-/* Whether this address is one that drops what it gets, and there are more. */
+/* Whether this address may be one that drops what it gets, of several. */
 static bool is_hanging(const struct conn *c, uint64_t now)
 {
-    return c->fd >= 0 && c->tries < c->pool->naddresses
-           && now - c->tried_at > ADDRESS_TIMEOUT_MS;
+    return c->fd >= 0 && c->pool->naddresses > 1
+           && now - c->tried_at > c->patience;
 }
 
 
@@ -196,8 +196,6 @@ static void on_sweep(uv_timer_t *timer)
         if (is_hanging(c, now)) {
             c->hung = true;
             next_address(c, ETIMEDOUT);
-            /* others need not find that out */
-            pool->preferred = c->address;
         }
     }
 
@@ -296,9 +294,10 @@ static void try_addresses(struct conn *c, int err)
     }
 
     if (c->hung) {
-        /* that one may only be slow: it has another turn */
+        /* that one may only be slow: it has another turn, a longer one */
         c->hung = false;
         c->tries = 0;
+        c->patience *= 2;
         try_addresses(c, err);
         return;
     }
@@ -322,6 +321,7 @@ static void next_address(struct conn *c, int err)
 static void begin(struct conn *c)
 {
     c->address = c->pool->preferred;
+    c->patience = ADDRESS_TIMEOUT_MS;
     try_addresses(c, 0);
 }
 
@@ -561,6 +561,11 @@ struct conn *pool_get(struct pool *pool, enum pool_which which)
         unlink_conn(&pool->idle, c);
         pool->nidle--;
         return c;
+    }
+
+    if (c != NULL && which == POOL_SAFE) {
+        /* the new one takes its place: there are no more than are needed */
+        close_idle(c);
     }
 
     c = mem_zalloc(sizeof(*c));

@@ -32,6 +32,7 @@ struct conn {
     size_t tries;
     bool hung; /* one of them gave no answer so far */
     uint64_t tried_at;
+    uint64_t patience; /* with an address, in milliseconds */
     uint64_t since;   /* when it began to open, or became idle */
     const char *error; /* to be reported at the end of the turn */
     struct task failed;

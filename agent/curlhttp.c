@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "buf.h"
 #include "curlmulti.h"
@@ -273,6 +274,21 @@ static void check_left(struct curl_exchange *x)
 }
 
 
+/* gRPC has the outcome in the head only of what is nothing but that. */
+static bool is_grpc_outcome(const struct head *h)
+{
+    static const char grpc[] = "application/grpc";
+    const struct field *type = head_field(h, "content-type");
+    size_t n = sizeof(grpc) - 1;
+
+    return head_field(h, "grpc-status") != NULL && h->length <= 0
+           && type != NULL && type->value.n >= n
+           && strncasecmp(type->value.p, grpc, n) == 0
+           && (type->value.n == n || type->value.p[n] == '+'
+               || type->value.p[n] == ';');
+}
+
+
 static bool take_head(struct curl_exchange *x)
 {
     struct head *h = &x->http->head;
@@ -302,9 +318,8 @@ static bool take_head(struct curl_exchange *x)
 
     if (h->status >= 200) {
         x->in_body = true;
-        /* gRPC has the outcome in the head only of what is nothing but that */
         x->left = x->no_body || h->status == 204 || h->status == 304
-                  || (x->http2 && head_field(h, "grpc-status") != NULL)
+                  || (x->http2 && is_grpc_outcome(h))
                   ? 0 : h->length;
         x->base.handler->head(x->base.arg, h);
         check_left(x);

@@ -221,6 +221,7 @@ ngx_http_inverting_h2_output(ngx_http_inverting_ptth_t *ptth)
     }
 
     if (h2->held
+        && ptth->streams < h2->capacity
         && end->receiver && !end->event.posted
         && nghttp2_session_get_outbound_queue_size(h2->session)
            < NGX_HTTP_INVERTING_H2_MAX_UNSENT)

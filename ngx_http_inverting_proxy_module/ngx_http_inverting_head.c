@@ -373,7 +373,9 @@ ngx_http_inverting_head_host(ngx_http_request_t *r, ngx_str_t *host)
     if (r->main->host_start) {
         last = r->main->host_end;
 
-        if (*last == ':') {
+        /* up to it only, but for HTTP/3 */
+
+        if (*last == ':' && r->main->http_version <= NGX_HTTP_VERSION_11) {
             do {
                 last++;
             } while (*last >= '0' && *last <= '9');

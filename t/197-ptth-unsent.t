@@ -71,7 +71,7 @@ $deaf->close;
 
 my $taken = 0;
 
-while (my $x = $agent->take(1)) {
+while (my $x = $agent->take(5)) {
     $x->respond(200, [], 'well');
     $x->flush;
     $taken++;
