@@ -351,8 +351,9 @@ static size_t header_cb(char *p, size_t size, size_t n, void *arg)
             buf_append(&x->lines, p, n);
         }
 
-        /* those of HTTP/2 come all at once, when the stream has ended */
-        if (x->http2) {
+        /* those of HTTP/2 come all at once, when the stream has ended; what
+         * is short of its length is libcurl's to find */
+        if (x->http2 && x->left < 0) {
             x->left = 0;
             check_left(x);
         }

@@ -200,8 +200,8 @@ static const char *set(struct options *o, const struct option *option,
             return "it is not a duration such as 300ms, 60s or 1h30m";
         }
 
-        return *(uint64_t *) member >= (uint64_t) option->min
-               ? NULL : "it is too short";
+        snprintf(why, sizeof(why), "it must be %ldms at least", option->min);
+        return *(uint64_t *) member >= (uint64_t) option->min ? NULL : why;
 
     case TYPE_INT:
         snprintf(why, sizeof(why), "it is not a number from %ld to %ld",

@@ -237,16 +237,10 @@ ngx_http_inverting_chunked_trailer(ngx_http_inverting_chunked_t *ck,
 
     *offset = end + 2 - ck->trailers;
 
-    for (p = colon + 1; p < end && (*p == ' ' || *p == '\t'); p++) {
-        /* void */
-    }
+    value->data = colon + 1;
+    value->len = end - value->data;
 
-    while (end > p && (end[-1] == ' ' || end[-1] == '\t')) {
-        end--;
-    }
-
-    value->data = p;
-    value->len = end - p;
+    ngx_http_inverting_trim(value);
 
     if (!ngx_http_inverting_is_token(name)
         || !ngx_http_inverting_is_value(value))

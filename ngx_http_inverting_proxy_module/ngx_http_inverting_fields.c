@@ -155,30 +155,22 @@ ngx_http_inverting_has_token(ngx_str_t *list, ngx_str_t *token)
 static ngx_uint_t
 ngx_http_inverting_next_token(u_char **pos, u_char *last, ngx_str_t *token)
 {
-    u_char  *p, *start, *end;
+    u_char  *p;
 
     p = *pos;
 
     while (p < last) {
-        start = p;
+        token->data = p;
 
         while (p < last && *p != ',') {
             p++;
         }
 
-        end = p++;
+        token->len = p++ - token->data;
 
-        while (start < end && (*start == ' ' || *start == '\t')) {
-            start++;
-        }
+        ngx_http_inverting_trim(token);
 
-        while (end > start && (end[-1] == ' ' || end[-1] == '\t')) {
-            end--;
-        }
-
-        if (start < end) {
-            token->data = start;
-            token->len = end - start;
+        if (token->len) {
             *pos = p;
             return 1;
         }
@@ -187,6 +179,27 @@ ngx_http_inverting_next_token(u_char **pos, u_char *last, ngx_str_t *token)
     *pos = last;
 
     return 0;
+}
+
+
+void
+ngx_http_inverting_trim(ngx_str_t *s)
+{
+    u_char  *p, *last;
+
+    p = s->data;
+    last = p + s->len;
+
+    while (p < last && (*p == ' ' || *p == '\t')) {
+        p++;
+    }
+
+    while (last > p && (last[-1] == ' ' || last[-1] == '\t')) {
+        last--;
+    }
+
+    s->data = p;
+    s->len = last - p;
 }
 
 

@@ -33,6 +33,9 @@ ngx_uint_t ngx_http_inverting_is_option(ngx_array_t *options,
 /* whether the list has the token, in any case */
 ngx_uint_t ngx_http_inverting_has_token(ngx_str_t *list, ngx_str_t *token);
 
+/* takes the white space off both ends: spaces and tabulators */
+void ngx_http_inverting_trim(ngx_str_t *s);
+
 /* field-name; field-value: no control character but the tabulator */
 ngx_uint_t ngx_http_inverting_is_token(ngx_str_t *s);
 ngx_uint_t ngx_http_inverting_is_value(ngx_str_t *s);

@@ -9,8 +9,8 @@
 #include <ngx_http.h>
 #include <ngx_sha1.h>
 
-#include "ngx_http_inverting_h2.h"
 #include "ngx_http_inverting_fields.h"
+#include "ngx_http_inverting_h2.h"
 #include "ngx_http_inverting_head.h"
 
 
@@ -26,9 +26,6 @@
 #define ngx_http_inverting_h2_is(name, s)                                     \
     ((name)->len == sizeof(s) - 1                                             \
      && ngx_strncasecmp((name)->data, (u_char *) s, sizeof(s) - 1) == 0)
-
-
-#define ngx_http_inverting_h2_is_space(ch)  ((ch) == ' ' || (ch) == '\t')
 
 
 /* pieces of a head, as they are found */
@@ -254,16 +251,7 @@ ngx_http_inverting_h2_parse(ngx_http_inverting_h2_stream_t *st,
 
         /* nginx leaves tabulators around it, HTTP/2 has no place for any */
 
-        while (value.len && ngx_http_inverting_h2_is_space(*value.data)) {
-            value.data++;
-            value.len--;
-        }
-
-        while (value.len
-               && ngx_http_inverting_h2_is_space(value.data[value.len - 1]))
-        {
-            value.len--;
-        }
+        ngx_http_inverting_trim(&value);
 
         p = end + 1;
 

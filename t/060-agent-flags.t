@@ -58,7 +58,7 @@ refused(2, qr/for -host: /, @good, '-host=ftp://x');
 refused(2, qr/for -proxy-timeout: it is not a duration/, @good,
         '-proxy-timeout=60');
 refused(2, qr/for -proxy-timeout: /, @good, '-proxy-timeout', '-1s');
-refused(2, qr/for -proxy-timeout: it is too short/, @good,
+refused(2, qr/for -proxy-timeout: it must be 1ms at least/, @good,
         "-proxy-timeout=$_") for '0', '0s';
 refused(2, qr/for -connections: it is not a number from 0 to 64$/, @good,
         '-connections=65');

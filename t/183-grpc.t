@@ -155,6 +155,13 @@ my $over = $t->backend(sub {
                          [ 'grpc-status', 7 ] ], end => 1);
             $x->flush(5);
 
+        } elsif ($x->{target} eq '/over/short') {
+            $x->respond(200, [ 'Content-Type: application/grpc' ],
+                        message('some'), length => 1000, hold => 1);
+            $h->wait(sub { length $x->{body} > length message('hello') });
+            $x->fields([ [ 'grpc-status', 0 ] ], end => 1);
+            $x->flush(5);
+
         } else {
             $x->respond(200, [ 'Content-Type: application/grpc' ],
                         message('enough'), chunked => 1, hold => 1);
@@ -190,6 +197,15 @@ for my $how ('refused', 'ended') {
        $how eq 'refused' ? 7 : 16, 'with the outcome');
     is($x->{body}, $how eq 'refused' ? '' : message('enough'), 'and the rest');
 }
+
+# What is short of its length is a cut, trailers or not.
+$x = $c->request('POST', '/over/short', hold => 1, headers => [
+    'Content-Type: application/grpc', 'TE: trailers' ]);
+$x->data(message('hello'));
+ok($c->wait(sub { length $x->{body} }), 'a part of a body');
+$x->data(message('more'));
+$c->wait(sub { $x->{ended} || $x->{reset} });
+ok(!$x->{ended}, 'is never whole');
 
 $c->close;
 $t->done;
