@@ -7,6 +7,7 @@
 
 #include "curlhttp.h"
 #include "direct.h"
+#include "h2client.h"
 #include "log.h"
 
 
@@ -97,7 +98,6 @@ static struct curlhttp_config backend_config(const struct options *options)
     return (struct curlhttp_config) {
         .origin = &options->host,
         .raw_target = true,
-        .http2 = options->force_http2,
         .ca_file = options->ca_file,
     };
 }
@@ -108,9 +108,14 @@ struct carrier *carrier_to_backend(struct loop *loop,
 {
     struct curlhttp_config config = backend_config(options);
 
-    return options->host.tls || options->force_http2
-           ? curlhttp_new(loop, &config)
-           : direct_new(loop, &options->host, NULL);
+    if (options->force_http2) {
+        config.http2 = true;
+        return h2client_new(loop, &options->host,
+                            options->host.tls ? &config : NULL);
+    }
+
+    return options->host.tls ? curlhttp_new(loop, &config)
+                             : direct_new(loop, &options->host, NULL);
 }
 
 

@@ -16,6 +16,8 @@ struct curlconn {
     struct task opened;
     CURLcode result;
     bool tls;
+    bool http2; /* asked for */
+    bool agreed;
     int fd;
     char *url;
     char error[CURL_ERROR_SIZE];
@@ -27,6 +29,10 @@ struct curlconn {
 static const char *reason(struct curlconn *c)
 {
     curl_socket_t fd = CURL_SOCKET_BAD;
+
+    if (c->result == CURLE_OK && c->http2 && !c->agreed) {
+        return "HTTP/2 was asked for (-force-http2), which it does not speak";
+    }
 
     if (c->result == CURLE_OK) {
         curl_easy_getinfo(c->transfer.easy, CURLINFO_ACTIVESOCKET, &fd);
@@ -66,14 +72,38 @@ static void on_done(struct transfer *t, CURLcode result)
 }
 
 
-/* What is sent again is the same, but not in the same place. */
+/* libcurl has the answer to ALPN for its own use only. */
+static void on_tls(const SSL *ssl, int where, int ret)
+{
+    struct curlconn *c = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    const unsigned char *protocol;
+    unsigned int n;
+
+    (void) ret;
+
+    if ((where & SSL_CB_HANDSHAKE_DONE) != 0) {
+        SSL_get0_alpn_selected(ssl, &protocol, &n);
+        c->agreed = n == 2 && memcmp(protocol, "h2", 2) == 0;
+    }
+}
+
+
 static CURLcode set_up_tls(CURL *easy, void *ctx, void *arg)
 {
-    (void) easy;
-    (void) arg;
+    static const unsigned char alpn[] = {2, 'h', '2'};
+    struct curlconn *c = arg;
 
+    (void) easy;
+
+    /* what is sent again is the same, but not in the same place */
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE
                           | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+
+    if (c->http2) {
+        SSL_CTX_set_alpn_protos(ctx, alpn, sizeof(alpn));
+        SSL_CTX_set_app_data(ctx, c);
+        SSL_CTX_set_info_callback(ctx, on_tls);
+    }
 
     return CURLE_OK;
 }
@@ -92,6 +122,7 @@ struct curlconn *curlconn_open(struct loop *loop,
     c->loop = loop;
     c->fd = -1;
     c->tls = o->tls;
+    c->http2 = o->tls && config->http2;
     c->on_open = on_open;
     c->arg = arg;
     c->opened.run = run_opened;
@@ -110,6 +141,10 @@ struct curlconn *curlconn_open(struct loop *loop,
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, set_up_tls);
+    curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, c);
+    if (c->http2) {
+        curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L);
+    }
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, c->error);
     curlmulti_add(c->multi, &c->transfer);
 

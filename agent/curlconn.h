@@ -16,6 +16,8 @@
 struct curlconn;
 
 /*
+ * With config->http2, TLS is to agree on HTTP/2 (ALPN).
+ *
  * on_open(arg, NULL) when it is open, on_open(arg, why) when that failed;
  * never from within this call, nor after curlconn_close().
  */

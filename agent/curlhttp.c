@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "buf.h"
 #include "curlmulti.h"
@@ -14,15 +13,10 @@
 #define CONNECT_TIMEOUT_MS 10000L
 #define BUFFER_BYTES (32 * 1024L) /* each way and transfer */
 #define EASY_KEPT 128 /* idle handles */
-/* Before, the second request on a connection begun with prior knowledge fails:
- * https://github.com/curl/curl/issues/10634 */
-#define REUSE_WORKS 0x080000u
 /* Before, a head of a response that begins with a folded line continues the
  * last one that the handle has seen, whose memory is another's by then:
  * https://github.com/curl/curl/issues/11101 */
 #define HANDLES_LAST 0x080100u
-
-#define HTTP2_VERSION 7 /* bytes of "HTTP/2 " */
 
 struct curlhttp {
     struct carrier base;
@@ -57,7 +51,6 @@ struct curl_exchange {
 
     struct buf lines; /* of a head, later of the trailer section */
     bool in_body;
-    bool http2;   /* the response came so */
     bool upload;  /* the request has a body */
     bool no_body; /* it has none, which libcurl does not know */
     int64_t left; /* of the body; -1 is unknown */
@@ -240,8 +233,7 @@ static void watched_cb(struct transfer *t, int fd, bool on)
 
 /* Before each sending: there is one more if a kept connection was closed
  * without an answer, and that may mean that the request was done. It may also
- * mean that it was not (a stream refused, nothing sent), which libcurl does
- * not tell. */
+ * mean that nothing of it was sent, which libcurl does not tell. */
 static int prereq_cb(void *arg, char *to, char *from, int to_port,
                      int from_port)
 {
@@ -271,21 +263,6 @@ static void check_left(struct curl_exchange *x)
         x->whole = true;
         defer(x);
     }
-}
-
-
-/* gRPC has the outcome in the head only of what is nothing but that. */
-static bool is_grpc_outcome(const struct head *h)
-{
-    static const char grpc[] = "application/grpc";
-    const struct field *type = head_field(h, "content-type");
-    size_t n = sizeof(grpc) - 1;
-
-    return head_field(h, "grpc-status") != NULL && h->length <= 0
-           && type != NULL && type->value.n >= n
-           && strncasecmp(type->value.p, grpc, n) == 0
-           && (type->value.n == n || type->value.p[n] == '+'
-               || type->value.p[n] == ';');
 }
 
 
@@ -319,7 +296,6 @@ static bool take_head(struct curl_exchange *x)
     if (h->status >= 200) {
         x->in_body = true;
         x->left = x->no_body || h->status == 204 || h->status == 304
-                  || (x->http2 && is_grpc_outcome(h))
                   ? 0 : h->length;
         x->base.handler->head(x->base.arg, h);
         check_left(x);
@@ -351,25 +327,10 @@ static size_t header_cb(char *p, size_t size, size_t n, void *arg)
             buf_append(&x->lines, p, n);
         }
 
-        /* those of HTTP/2 come all at once, when the stream has ended; what
-         * is short of its length is libcurl's to find */
-        if (x->http2 && x->left < 0) {
-            x->left = 0;
-            check_left(x);
-        }
-
         return n;
     }
 
-    /* "HTTP/2 200 " stands where HTTP/1.1 has its status line */
-    if (n > HTTP2_VERSION && memcmp(p, "HTTP/2 ", HTTP2_VERSION) == 0
-        && buf_len(&x->lines) == 0) {
-        x->http2 = true;
-        buf_append_str(&x->lines, "HTTP/1.1 ");
-        buf_append(&x->lines, p + HTTP2_VERSION, n - HTTP2_VERSION);
-    } else {
-        buf_append(&x->lines, p, n);
-    }
+    buf_append(&x->lines, p, n);
 
     return take_head(x) ? n : 0;
 }
@@ -430,8 +391,6 @@ static enum exchange_result result_of(const struct curl_exchange *x,
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_SEND_FAIL_REWIND:
-    case CURLE_HTTP2:
-    case CURLE_HTTP2_STREAM:
         return EXCHANGE_RESET;
 
     default:
@@ -624,32 +583,12 @@ void curlhttp_configure(CURL *easy, const struct curlhttp_config *c)
 }
 
 
-static void set_version(CURL *easy, const struct curlhttp_config *c)
-{
-    long version = CURL_HTTP_VERSION_1_1;
-
-    if (c->http2 && c->origin->tls) {
-        version = CURL_HTTP_VERSION_2TLS;
-
-    } else if (c->http2) {
-        version = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
-
-        if (curl_version_info(CURLVERSION_NOW)->version_num < REUSE_WORKS) {
-            curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-            curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-        }
-    }
-
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version);
-}
-
-
 static CURL *new_easy(struct curlhttp *http)
 {
     CURL *easy = curlmulti_easy(http->multi);
 
     curlhttp_configure(easy, &http->config);
-    set_version(easy, &http->config);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
@@ -711,7 +650,7 @@ static void set_fields(struct curl_exchange *x,
 
     add_field(x, "Expect:");
 
-    if (r->length == EXCHANGE_CHUNKED && !x->http->config.http2) {
+    if (r->length == EXCHANGE_CHUNKED) {
         add_field(x, "Transfer-Encoding: chunked");
 
     } else if (r->length == 0) {

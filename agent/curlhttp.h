@@ -1,7 +1,6 @@
 /*
- * Exchanges by libcurl: TLS, HTTP and SOCKS proxies on the way, HTTP/2. If
- * there is a choice it is HTTP/1.1, on which pausing a transfer holds the
- * peer back at once.
+ * Exchanges by libcurl: TLS, HTTP and SOCKS proxies on the way. They are of
+ * HTTP/1.1, on which pausing a transfer holds the peer back at once.
  */
 
 #ifndef AGENT_CURLHTTP_H
@@ -17,7 +16,7 @@ struct curlhttp_config {
     const struct origin *origin;
     bool via_proxy;   /* use the proxies that the environment names */
     bool raw_target;  /* send the target byte for byte */
-    bool http2;       /* with prior knowledge */
+    bool http2;       /* a connection for it: see curlconn.h */
     const char *ca_file; /* may be NULL, as the next two */
     const char *client_cert;
     const char *client_key;

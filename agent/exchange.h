@@ -1,7 +1,7 @@
 /*
  * One HTTP exchange: a request sent, its response received, both streamed.
- * Callers do not know who carries it: direct.h (plain TCP and unix sockets)
- * or curlhttp.h (TLS, HTTP and SOCKS proxies, by libcurl).
+ * Callers do not know who carries it: direct.h (plain TCP and unix sockets),
+ * curlhttp.h (TLS, HTTP and SOCKS proxies, by libcurl) or h2client.h (HTTP/2).
  *
  * All calls and callbacks happen on the loop's thread. No callback is made
  * from within exchange_start(), nor after done or exchange_abort(). A
@@ -76,7 +76,8 @@ struct exchange_handler {
     void (*done)(void *arg, const struct exchange_end *end);
 };
 
-/* What carries exchanges to one origin: direct_new() or curlhttp_new(). */
+/* What carries exchanges to one origin: direct_new(), curlhttp_new() or
+ * h2client_new(). */
 struct carrier {
     const struct carrier_ops *ops;
 };

@@ -9,36 +9,31 @@
 
 #define FIELD_OVERHEAD 32 /* what RFC 9113 §6.5.2 adds for each */
 
-/* Requests -------------------------------------------------------------- */
+/* In --------------------------------------------------------------------- */
 
-void h2request_begin(struct h2request *r)
+/* Whether one more field fits into a head of which list bytes have come. */
+static bool has_room(const struct head *h, size_t *list, struct span name,
+                     struct span value)
 {
-    r->head.method = r->head.target = (struct span) {"", 0};
-    r->head.nfields = 0;
-    r->head.length = -1;
-    r->protocol = r->user = r->id = r->authority = (struct span) {"", 0};
-    r->list = 0;
-    r->used = 0;
-    r->too_large = false;
+    *list += name.n + value.n + FIELD_OVERHEAD;
+
+    return *list <= HEAD_MAX_BYTES && h->nfields < HEAD_MAX_FIELDS;
 }
 
 
-static struct span keep(struct h2request *r, struct span s)
+static struct span keep_in(char *text, size_t *used, struct span s)
 {
-    char *p = r->text + r->used;
+    char *p = text + *used;
 
     memcpy(p, s.p, s.n);
-    r->used += s.n;
+    *used += s.n;
 
     return (struct span) {p, s.n};
 }
 
 
-static void add_field(struct h2request *r, struct span name,
-                      struct span value)
+static void add_field(struct head *h, struct span name, struct span value)
 {
-    struct head *h = &r->head;
-
     if (h->nfields == h->room) {
         h->room = h->room ? h->room * 2 : 32;
         h->fields = mem_realloc(h->fields, h->room * sizeof(*h->fields));
@@ -56,6 +51,39 @@ static bool is(struct span name, const char *literal, size_t n)
 #define IS(name, literal) is(name, literal, sizeof(literal) - 1)
 
 
+/* Digits, as nghttp2 has made sure. */
+static int64_t number_of(struct span s)
+{
+    int64_t number = 0;
+
+    for (size_t i = 0; i < s.n; i++) {
+        number = number * 10 + (s.p[i] - '0');
+    }
+
+    return number;
+}
+
+
+/* Requests --------------------------------------------------------------- */
+
+void h2request_begin(struct h2request *r)
+{
+    r->head.method = r->head.target = (struct span) {"", 0};
+    r->head.nfields = 0;
+    r->head.length = -1;
+    r->protocol = r->user = r->id = r->authority = (struct span) {"", 0};
+    r->list = 0;
+    r->used = 0;
+    r->too_large = false;
+}
+
+
+static struct span keep(struct h2request *r, struct span s)
+{
+    return keep_in(r->text, &r->used, s);
+}
+
+
 static struct span *special(struct h2request *r, struct span name)
 {
     if (name.p[0] == ':') {
@@ -70,25 +98,11 @@ static struct span *special(struct h2request *r, struct span name)
 }
 
 
-static int64_t length_of(struct span s)
-{
-    int64_t length = 0;
-
-    for (size_t i = 0; i < s.n; i++) {
-        length = length * 10 + (s.p[i] - '0');
-    }
-
-    return length;
-}
-
-
 void h2request_field(struct h2request *r, struct span name, struct span value)
 {
     struct span *where;
 
-    r->list += name.n + value.n + FIELD_OVERHEAD;
-
-    if (r->list > HEAD_MAX_BYTES || r->head.nfields == HEAD_MAX_FIELDS) {
+    if (!has_room(&r->head, &r->list, name, value)) {
         r->too_large = true;
     }
 
@@ -102,11 +116,11 @@ void h2request_field(struct h2request *r, struct span name, struct span value)
         *where = keep(r, value);
 
     } else if (IS(name, "content-length")) {
-        r->head.length = length_of(value);
+        r->head.length = number_of(value);
 
     } else if (name.p[0] != ':' && !field_is_ours(name)) {
         name = keep(r, name);
-        add_field(r, name, keep(r, value));
+        add_field(&r->head, name, keep(r, value));
     }
 }
 
@@ -177,7 +191,7 @@ static void put_host(struct h2request *r)
     }
 
     h->nfields = n;
-    add_field(r, SPAN("Host"), r->authority);
+    add_field(h, SPAN("Host"), r->authority);
     memmove(h->fields + 1, h->fields, n * sizeof(*h->fields));
     h->fields[0] = (struct field) {SPAN("Host"), r->authority};
 }
@@ -233,7 +247,51 @@ void h2request_free(struct h2request *r)
 }
 
 
-/* Responses ------------------------------------------------------------- */
+/* Responses -------------------------------------------------------------- */
+
+void h2response_begin(struct h2response *r)
+{
+    r->head.status = 0;
+    r->head.reason = (struct span) {"", 0};
+    r->head.nfields = 0;
+    r->head.length = -1;
+    r->list = 0;
+    r->used = 0;
+    r->too_large = false;
+}
+
+
+void h2response_field(struct h2response *r, struct span name,
+                      struct span value)
+{
+    if (!has_room(&r->head, &r->list, name, value)) {
+        r->too_large = true;
+    }
+
+    if (r->too_large) {
+        return;
+    }
+
+    if (IS(name, ":status")) {
+        r->head.status = (int) number_of(value);
+
+    } else if (IS(name, "content-length")) {
+        r->head.length = number_of(value);
+
+    } else if (name.n > 0 && name.p[0] != ':') {
+        name = keep_in(r->text, &r->used, name);
+        add_field(&r->head, name, keep_in(r->text, &r->used, value));
+    }
+}
+
+
+void h2response_free(struct h2response *r)
+{
+    head_free(&r->head);
+}
+
+
+/* Out -------------------------------------------------------------------- */
 
 /* Room for n fields with so many bytes of names and values. */
 static struct h2fields *new_fields(size_t n, size_t bytes, char **text)
@@ -282,6 +340,43 @@ static size_t bytes_of(const struct field *fields, size_t n)
     }
 
     return bytes;
+}
+
+
+struct h2fields *h2fields_request(const struct exchange_request *r,
+                                  struct span scheme)
+{
+    char number[SPAN_DIGITS], *text;
+    struct span host = {"", 0};
+    struct h2fields *f = new_fields(r->nfields + 5,
+                                    bytes_of(r->fields, r->nfields)
+                                        + r->method.n + scheme.n + r->target.n
+                                        + 96,
+                                    &text);
+
+    for (size_t i = 0; i < r->nfields; i++) {
+        if (span_is(r->fields[i].name, "Host")) {
+            host = r->fields[i].value;
+        }
+    }
+
+    put(f, &text, SPAN(":method"), r->method);
+    put(f, &text, SPAN(":scheme"), scheme);
+    put(f, &text, SPAN(":authority"), host);
+    put(f, &text, SPAN(":path"), r->target);
+
+    for (size_t i = 0; i < r->nfields; i++) {
+        if (!span_is(r->fields[i].name, "Host")) {
+            put(f, &text, r->fields[i].name, r->fields[i].value);
+        }
+    }
+
+    if (r->length >= 0) {
+        put(f, &text, SPAN("content-length"),
+            span_number(number, (uint64_t) r->length));
+    }
+
+    return f;
 }
 
 

@@ -1,6 +1,7 @@
 /*
- * Heads of messages between HTTP/2 and what the agent is made of: a request
- * as its fields come, a response as nghttp2 takes it. Pure.
+ * Heads of messages between HTTP/2 and what the agent is made of: as their
+ * fields come, and as nghttp2 takes them. From the proxy come requests, from a
+ * backend that speaks HTTP/2 responses. Pure.
  */
 
 #ifndef AGENT_H2HEAD_H
@@ -10,6 +11,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include "exchange.h"
 #include "head.h"
 
 /* One head at a time: HTTP/2 does not interleave them. */
@@ -42,11 +44,34 @@ const char *h2request_end(struct h2request *r);
 
 void h2request_free(struct h2request *r);
 
+/* As h2request: the head of a response, or its trailers, of one connection. */
+struct h2response {
+    struct head head; /* the status is 0 in trailers */
+    bool too_large;
+
+    /* the rest belongs to h2head.c */
+    size_t list;
+    size_t used;
+    char text[HEAD_MAX_BYTES];
+};
+
+void h2response_begin(struct h2response *r);
+
+/* A field, as nghttp2 has validated it. Copied. */
+void h2response_field(struct h2response *r, struct span name,
+                      struct span value);
+
+void h2response_free(struct h2response *r);
+
 /* Fields in one piece of memory, given to free(). */
 struct h2fields {
     size_t n;
     nghttp2_nv nv[];
 };
+
+/* The head of a request; scheme is that of the backend. */
+struct h2fields *h2fields_request(const struct exchange_request *r,
+                                  struct span scheme);
 
 /*
  * The head of a response: status, the fields of h that pass (the answer to a

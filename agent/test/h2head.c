@@ -130,6 +130,81 @@ static void test_responses(void)
 }
 
 
+static bool is_nv(const nghttp2_nv *nv, const char *name, const char *value)
+{
+    return nv->namelen == strlen(name) && nv->valuelen == strlen(value)
+           && memcmp(nv->name, name, nv->namelen) == 0
+           && memcmp(nv->value, value, nv->valuelen) == 0;
+}
+
+
+static void test_requests_out(void)
+{
+    struct field fields[] = {
+        {SPAN("X-Upper"), SPAN("Value")},
+        {SPAN("Host"), SPAN("front:8080")},
+        {SPAN("TE"), SPAN("trailers")},
+    };
+    struct exchange_request request = {
+        .method = SPAN("POST"),
+        .target = SPAN("/x?y"),
+        .fields = fields,
+        .nfields = 3,
+        .length = 17,
+    };
+    struct h2fields *f = h2fields_request(&request, SPAN("https"));
+
+    OK(f->n == 7, "a request");
+    OK(is_nv(&f->nv[0], ":method", "POST")
+       && is_nv(&f->nv[1], ":scheme", "https")
+       && is_nv(&f->nv[2], ":authority", "front:8080")
+       && is_nv(&f->nv[3], ":path", "/x?y"), "the pseudo fields come first");
+    OK(is_nv(&f->nv[4], "x-upper", "Value") && is_nv(&f->nv[5], "te",
+                                                     "trailers"),
+       "then the others, without Host");
+    OK(is_nv(&f->nv[6], "content-length", "17"), "and the length");
+    free(f);
+
+    request.length = EXCHANGE_CHUNKED;
+    f = h2fields_request(&request, SPAN("http"));
+    OK(f->n == 6, "or none");
+    free(f);
+}
+
+
+static void test_responses_in(void)
+{
+    static struct h2response in;
+    static char large[HEAD_MAX_BYTES];
+
+    h2response_begin(&in);
+    h2response_field(&in, SPAN(":status"), SPAN("404"));
+    h2response_field(&in, SPAN("content-length"), SPAN("12"));
+    h2response_field(&in, SPAN("x"), SPAN("y"));
+    OK(in.head.status == 404 && in.head.length == 12 && in.head.nfields == 1
+       && span_is(in.head.fields[0].name, "x")
+       && span_is(in.head.fields[0].value, "y"), "a response");
+
+    h2response_begin(&in);
+    OK(in.head.status == 0 && in.head.length == -1 && in.head.nfields == 0,
+       "nothing is left of the one before");
+
+    memset(large, 'x', sizeof(large) - 1);
+    h2response_field(&in, SPAN("x"), span_of(large));
+    OK(in.too_large, "too large a field");
+    h2response_field(&in, SPAN("x"), SPAN("y"));
+    OK(in.too_large && in.head.nfields == 0, "and what comes after it");
+
+    h2response_begin(&in);
+    for (int i = 0; i < HEAD_MAX_FIELDS + 1; i++) {
+        h2response_field(&in, SPAN("x"), SPAN(""));
+    }
+    OK(in.too_large, "too many fields");
+
+    h2response_free(&in);
+}
+
+
 static void test_keys(void)
 {
     /* the example of RFC 6455 §1.3 */
@@ -153,6 +228,8 @@ int main(void)
 {
     test_requests();
     test_responses();
+    test_requests_out();
+    test_responses_in();
     test_keys();
     h2request_free(&r);
 

@@ -10,7 +10,7 @@ package InvertingProxy::Test::Backend;
 # Message) whose body it may read; it returns true to keep the connection.
 # With raw => 1 it is called once for each connection, with that alone.
 # Other options: port, unix => 1 (a socket in the folder), tls => [crt, key],
-# backlog, rcvbuf, start => 0.
+# alpn => [ 'h2' ], backlog, rcvbuf, start => 0.
 #
 #   $c->respond(200, [ 'Content-Type: text/plain' ], $body, %opt)
 #       Content-Length of its own, unless chunked => 1, or length => $n for a
@@ -158,7 +158,8 @@ sub _serve {
         require IO::Socket::SSL;
         IO::Socket::SSL->start_SSL($sock, SSL_server => 1,
                                    SSL_cert_file => $self->{tls}[0],
-                                   SSL_key_file => $self->{tls}[1])
+                                   SSL_key_file => $self->{tls}[1],
+                                   SSL_alpn_protocols => $self->{alpn})
             or die "TLS: " . IO::Socket::SSL::errstr() . "\n";
     }
 
