@@ -65,7 +65,11 @@ sub new {
 
     $self->{dir} = File::Temp::tempdir('inverting-proxy-XXXXXXXX', TMPDIR => 1);
     $self->{keep} = $ENV{INVERTING_PROXY_KEEP};
-    InvertingProxy::Test::Process::guard("dir $self->{dir}") if !$self->{keep};
+
+    # In any case now, when there is nothing yet that the guardian could inherit
+    # and hold open.
+    InvertingProxy::Test::Process::guard($self->{keep} ? 'hello'
+                                                       : "dir $self->{dir}");
 
     # Workers that have given up root write their reports here, too.
     $self->{reports} = "$self->{dir}/reports";
