@@ -400,9 +400,12 @@ static size_t
 ngx_http_inverting_peer_limit(ngx_http_inverting_client_ctx_t *ctx,
     size_t size)
 {
-    off_t  limit;
+    off_t        limit;
+    ngx_time_t  *tp;
 
-    limit = (off_t) ctx->limit_rate * (ngx_time() - ctx->limit_start + 1)
+    tp = ngx_timeofday();
+
+    limit = (off_t) ctx->limit_rate * (tp->sec - ctx->limit_start + 1)
             - (ctx->limit_read - (off_t) ctx->limit_rate_after);
 
     if (limit > 0) {
@@ -414,8 +417,11 @@ ngx_http_inverting_peer_limit(ngx_http_inverting_client_ctx_t *ctx,
         ctx->limit.data = ctx->connection;
         ctx->limit.log = ctx->connection->log;
 
+        /* there is more of it with the next second, and nothing before */
+
         ngx_add_timer(&ctx->limit,
-                      (ngx_msec_t) (-limit * 1000 / ctx->limit_rate + 1));
+                      (ngx_msec_t) (-limit / ctx->limit_rate + 1) * 1000
+                      - tp->msec);
     }
 
     return 0;

@@ -241,7 +241,21 @@ cmp_ok($m->{at}{end}, '>', 0.35, 'as slow as it is');
 
 # limit_rate
 
+# How often the workers were woken.
+sub woken {
+    my $sum = 0;
+
+    for my $pid ($n->workers) {
+        $sum += $1
+            if slurp("/proc/$pid/status") =~ /^voluntary_ctxt\w+:\s*(\d+)/m;
+    }
+
+    return $sum;
+}
+
+my $woken = woken();
 $m = $t->get('/bytes/450000', digest => 1);
+cmp_ok(woken() - $woken, '<', 500, 'limit_rate: nothing spins');
 is($m->{sha256}, body_sha256('rate', 450000), 'limit_rate: all of it');
 cmp_ok($m->{at}{end}, '>', 2.8, 'limit_rate: not too fast');
 cmp_ok($m->{at}{end}, '<', 9 * slow(), 'limit_rate: not too slow');
