@@ -8,6 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 
+#include "ngx_http_inverting_exchange.h"
 #include "ngx_http_inverting_expiry.h"
 #include "ngx_http_inverting_state.h"
 
@@ -107,10 +108,7 @@ ngx_http_inverting_expired_locked(ngx_http_inverting_zone_t *zone,
     /* a long response is as good as a poll */
 
     if (backend->record->configured
-        || backend->nreceivers || backend->active
-        || (backend->last_present
-            && (ngx_current_msec - backend->last_present) / 1000
-               < (ngx_msec_t) zone->expiry))
+        || ngx_http_inverting_present_locked(backend, zone->expiry * 1000))
     {
         return 0;
     }

@@ -5,6 +5,7 @@
 
 use lib 't/lib';
 use InvertingProxy::Test;
+use InvertingProxy::Test::Cut;
 
 use JSON::PP qw(decode_json encode_json);
 
@@ -22,6 +23,8 @@ sub conf {
             inverting_proxy_agent main;
             inverting_proxy_agent_user me;
         }
+        location / { inverting_proxy_pass main; }
+        location = /pid { return 200 \$pid; }
         location /api/ { inverting_proxy_api main write=on; }
     }
 EOT
@@ -81,6 +84,65 @@ for my $case ([ 'without a state', '' ],
            "$name: which counts from the start");
     }
 }
+
+# A long response is as good as a poll, also where it ends while another worker
+# looks for what expires: by the time of that one, it has not ended yet.
+
+SKIP: {
+    my $n = $t->nginx(workers => 2, http => conf(''));
+    my ($A, $B) = $n->workers;
+
+    skip('no debugger', 4) if cut_missing($B);
+
+    my $at_A = sub {
+        for (1 .. 100) {
+            my $c = $t->client(port => $n->port, timeout => 30);
+            return $c if $c->get('/pid')->{body} == $A;
+            $c->close;
+        }
+
+        die "no connection to worker $A\n";
+    };
+
+    my @headers = ('X-Inverting-Proxy-Backend-ID: long');
+    my ($api, $agent, $post, $c) = map { $at_A->() } 1 .. 4;
+
+    my $long = sub {
+        my $m = $api->get('/api/backends/long');
+        return $m->{status} == 200 ? decode_json($m->{body}) : {};
+    };
+
+    $api->get('/api/backends', method => 'POST',
+              body => encode_json({ id => 'long', endUser => 'allUsers',
+                                    backendUser => 'me',
+                                    pathPrefixes => [ '/long' ] }));
+
+    $agent->request('GET', '/agent/pending', headers => \@headers);
+    waitfor(sub { $long->()->{agents} });
+    $c->request('GET', '/long');
+    my ($id) = $agent->response->{body} =~ /(\w+)/;
+    push @headers, "X-Inverting-Proxy-Request-ID: $id";
+    is($agent->get('/agent/request', headers => \@headers)->{status}, 200,
+       'a request is fetched');
+
+    $post->request('POST', '/agent/response', chunked => 1,
+                   headers => \@headers);
+    $post->chunk("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1");
+    my $m = $c->response(head_only => 1);
+    nap($expiry + 1);
+
+    my $r = cut($B, 'ngx_http_inverting_expire', go => 1, hold => sub {
+        $post->chunk('2');
+        $post->last_chunk;
+        waitfor(sub { !$long->()->{active} });
+    });
+
+    ok($r->{stopped}, 'its response ends just then') or diag($r->{out});
+    nap(0.5);
+    is($c->read_body($m)->{body}, '12', 'it was a long one');
+    is($long->()->{id}, 'long', 'its backend stays');
+}
+
 
 # Whoever creates one anew expects its agent from then on; also while the state
 # has been waiting to let it go, in every worker.
