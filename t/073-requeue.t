@@ -28,17 +28,7 @@ $n->allow_kill;
 
 my ($A, $B) = $n->workers;
 
-sub at {
-    my ($pid) = @_;
-
-    for (1 .. 100) {
-        my $c = $t->client(timeout => 15);
-        return $c if $c->get('/pid')->{body} == $pid;
-        $c->close;
-    }
-
-    die "no connection to worker $pid\n";
-}
+sub at { return $t->client_at($_[0], timeout => 15) }
 
 my $peer = $t->peer(backend => 'b', timeout => 15);
 

@@ -35,17 +35,7 @@ my $peer = $t->peer(backend => 'b');
 
 
 # A connection to that worker.
-sub at {
-    my ($pid) = @_;
-
-    for (1 .. 100) {
-        my $c = $t->client(timeout => 20);
-        return $c if $c->get('/pid')->{body} == $pid;
-        $c->close;
-    }
-
-    die "no connection to worker $pid\n";
-}
+sub at { return $t->client_at($_[0], timeout => 20) }
 
 
 sub agent_request {

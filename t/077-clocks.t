@@ -34,17 +34,7 @@ if (my $why = cut_missing($n->pid)) {
 
 my ($A, $B) = $n->workers;
 
-sub at {
-    my ($pid) = @_;
-
-    for (1 .. 100) {
-        my $c = $t->client;
-        return $c if $c->get('/pid')->{body} == $pid;
-        $c->close;
-    }
-
-    die "no connection to worker $pid\n";
-}
+sub at { return $t->client_at($_[0]) }
 
 sub agent_request {
     my ($c, $method, $call, @headers) = @_;

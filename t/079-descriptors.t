@@ -33,17 +33,7 @@ my ($polls, @held) = (0);
 # A request that the other worker has both ends of, and its connections.
 my $peer = $t->peer(backend => 'b', timeout => 60);
 
-sub at {
-    my ($pid) = @_;
-
-    for (1 .. 200) {
-        my $c = $t->client(timeout => 30);
-        return $c if $c->get('/pid')->{body} == $pid;
-        $c->close;
-    }
-
-    die "no connection to worker $pid\n";
-}
+sub at { return $t->client_at($_[0], timeout => 30) }
 
 my @polls = map {
     my $c = at($B);

@@ -31,17 +31,7 @@ my ($A, $B) = $n->workers;
 my $why = cut_missing($A);
 plan(skip_all => $why) if $why;
 
-sub at {
-    my ($pid) = @_;
-
-    for (1 .. 100) {
-        my $c = $t->client(timeout => 8);
-        return $c if $c->get('/pid')->{body} == $pid;
-        $c->close;
-    }
-
-    die "no connection to worker $pid\n";
-}
+sub at { return $t->client_at($_[0], timeout => 8) }
 
 sub headers {
     my ($id) = @_;

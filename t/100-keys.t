@@ -284,17 +284,7 @@ my $everywhere = api('POST', 'backends/b/keys')->{json};
 my $e = $t->peer(base => '/slow/agent/',
                  headers => [ bearer($everywhere->{secret}) ]);
 
-sub at {
-    my ($pid) = @_;
-
-    for (1 .. 200) {
-        my $conn = $t->client(timeout => 20);
-        return $conn if $conn->get('/pid')->{body} == $pid;
-        $conn->close;
-    }
-
-    die "no connection to worker $pid\n";
-}
+sub at { return $t->client_at($_[0], timeout => 20) }
 
 sub call {
     my ($pid, $method, $call, @id) = @_;

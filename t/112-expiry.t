@@ -18,7 +18,7 @@ sub conf {
     inverting_proxy_zone zone=main:4m expiry=${expiry}s $more;
     inverting_proxy_backend main static end_user=allUsers backend_user=me;
     server {
-        listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT%% reuseport;
         location /agent/ {
             inverting_proxy_agent main;
             inverting_proxy_agent_user me;
@@ -94,18 +94,10 @@ SKIP: {
 
     skip('no debugger', 4) if cut_missing($B);
 
-    my $at_A = sub {
-        for (1 .. 100) {
-            my $c = $t->client(port => $n->port, timeout => 30);
-            return $c if $c->get('/pid')->{body} == $A;
-            $c->close;
-        }
-
-        die "no connection to worker $A\n";
-    };
-
     my @headers = ('X-Inverting-Proxy-Backend-ID: long');
-    my ($api, $agent, $post, $c) = map { $at_A->() } 1 .. 4;
+    my ($api, $agent, $post, $c) = map {
+        $t->client_at($A, port => $n->port, timeout => 30)
+    } 1 .. 4;
 
     my $long = sub {
         my $m = $api->get('/api/backends/long');

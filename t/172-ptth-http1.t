@@ -225,11 +225,7 @@ for my $quick (0, 1) {
     my $why = cut_missing($pid);
     skip($why, 1) if $why;
 
-    my $c;
-    waitfor(sub { $c->close if $c;
-                  $c = $t->client;
-                  return $c->get('/pid')->{body} == $pid });
-
+    my $c = $t->client_at($pid);
     my $cut = cut($pid, 'ngx_http_inverting_pipe_finish', go => 1,
                   when => sub { $c->request('POST', '/all', body => 'x') },
                   hold => sub {

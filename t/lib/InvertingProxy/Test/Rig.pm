@@ -19,6 +19,8 @@ package InvertingProxy::Test::Rig;
 #                                               one that serves by itself
 #   my $p = $rig->ptth_proxy;                   see PtthProxy.pm
 #   my $c = $rig->client;                       see Client.pm
+#   my $c = $rig->client_at($pid, %opt);        one of this worker, which says
+#                                               so: location = /pid
 #   my $l = $rig->load(code => sub { ... });    see Load.pm
 #   my $m = $rig->get('/path', %opt);           one request on its own connection
 #   my $s = $rig->status;                       see Status.pm
@@ -279,6 +281,19 @@ sub client {
 
     return InvertingProxy::Test::Client->new(
         ($opt{port} || $opt{unix} ? () : (port => $self->nginx->port)), %opt);
+}
+
+
+sub client_at {
+    my ($self, $pid, %opt) = @_;
+
+    for (1 .. 200) {
+        my $client = $self->client(%opt);
+        return $client if $client->get('/pid')->{body} == $pid;
+        $client->close;
+    }
+
+    croak "no connection to worker $pid";
 }
 
 
