@@ -68,7 +68,6 @@ ngx_http_inverting_client_handler(ngx_http_request_t *r)
     ctx->request = r;
     ctx->vars.queue_time = -1;
     ctx->last_out = &ctx->out;
-    ctx->opened = ngx_current_msec;
 
     ctx->end.handler = ngx_http_inverting_peer_wake;
     ctx->end.data = ctx;

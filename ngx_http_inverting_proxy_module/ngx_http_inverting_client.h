@@ -28,7 +28,6 @@ typedef struct {
 
     ngx_http_request_t              *request;
     ngx_http_inverting_end_t         end;
-    ngx_msec_t                       opened;
 
     ngx_http_inverting_body_t        body;
 

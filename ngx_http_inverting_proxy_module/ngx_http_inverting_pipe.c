@@ -541,18 +541,6 @@ ngx_http_inverting_pipe_is_behind(ngx_http_inverting_end_t *end, size_t size)
 }
 
 
-size_t
-ngx_http_inverting_pipe_readable(ngx_http_inverting_end_t *end)
-{
-    ngx_http_inverting_pipe_t  *pipe;
-
-    pipe = (end->role == NGX_HTTP_INVERTING_CLIENT) ? &end->tx->response
-                                                    : &end->tx->request;
-
-    return ngx_http_inverting_pipe_load(pipe->written) - pipe->consumed;
-}
-
-
 void
 ngx_http_inverting_pipes_free_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_tx_t *t)

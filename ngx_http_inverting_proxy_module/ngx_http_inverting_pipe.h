@@ -74,9 +74,6 @@ ngx_uint_t ngx_http_inverting_pipe_can_send(ngx_http_inverting_end_t *end);
 ngx_uint_t ngx_http_inverting_pipe_is_behind(ngx_http_inverting_end_t *end,
     size_t size);
 
-/* bytes that can be read at once */
-size_t ngx_http_inverting_pipe_readable(ngx_http_inverting_end_t *end);
-
 /*
  * Frees the chunks of both pipes and of the head, unless it is tainted: see
  * ngx_http_inverting_spent_locked().  The lock must be held.

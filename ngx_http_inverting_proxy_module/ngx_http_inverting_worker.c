@@ -82,7 +82,6 @@ static void ngx_http_inverting_worker_bury(ngx_http_inverting_zone_t *zone,
 static ngx_http_inverting_workers_t     *ngx_http_inverting_workers;
 static ngx_array_t                      *ngx_http_inverting_worker_zones;
 static ngx_uint_t                        ngx_http_inverting_worker_slot;
-static ngx_connection_t                 *ngx_http_inverting_worker_conn;
 static ngx_http_inverting_exiting_pt     ngx_http_inverting_worker_exiting;
 
 /* for debug messages of timers, which want a descriptor */
@@ -411,8 +410,6 @@ ngx_http_inverting_worker_listen(ngx_cycle_t *cycle)
         c->fd = (ngx_socket_t) -1;
         return NGX_ERROR;
     }
-
-    ngx_http_inverting_worker_conn = c;
 
     return NGX_OK;
 }
