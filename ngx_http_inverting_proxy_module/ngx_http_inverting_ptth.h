@@ -22,6 +22,7 @@
  *     ..._h2_request.c      a request: from the text in the zone to frames
  *     ..._h2_response.c     a response: from frames to text in the zone
  *     ..._h1.c              its transactions one by one, as HTTP/1.1
+ *     ..._h1_response.c     where a response of these ends
  *
  * A connection is a receiver: see ngx_http_inverting_connect_locked().  It
  * belongs to the worker that accepted it, for as long as it lives.

@@ -14,8 +14,9 @@
 /*
  * What the exchange's own files share: ..._exchange.c has transactions and
  * their ends, ..._detach.c what becomes of a transaction when an end goes,
- * ..._queue.c who gets them and their IDs, ..._recovery.c what is done after a
- * worker's death.  What ends in "_locked" wants the zone's lock held.
+ * ..._queue.c who gets them and their IDs, ..._receiver.c what connections of
+ * PTTH make of that, ..._recovery.c what is done after a worker's death.  What
+ * ends in "_locked" wants the zone's lock held.
  */
 
 

@@ -69,7 +69,7 @@ void ngx_http_inverting_notify_receiver(ngx_http_inverting_zone_t *zone,
 void ngx_http_inverting_worker_live(ngx_http_inverting_zone_t *zone,
     ngx_int_t n);
 
-/* calls handler(data) when this worker begins its graceful shutdown */
+/* called for each zone when this worker begins its graceful shutdown */
 typedef void (*ngx_http_inverting_exiting_pt)(ngx_http_inverting_zone_t *zone);
 void ngx_http_inverting_worker_on_exiting(
     ngx_http_inverting_exiting_pt handler);

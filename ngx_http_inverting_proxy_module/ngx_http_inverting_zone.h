@@ -312,7 +312,7 @@ struct ngx_http_inverting_zone_s {
     u_char                          *chunks;
     ngx_slab_pool_t                 *registry_pool;
 
-    /* this process's: set in ngx_http_inverting_worker_init_zone() */
+    /* this process's: see ngx_http_inverting_worker_init_process() */
     ngx_uint_t                       slot;       /* NGX_HTTP_INVERTING_NONE */
     ngx_http_inverting_end_t       **ends;       /* [tx * ROLES + role] */
     ngx_http_inverting_end_t       **pollers;    /* [receiver] */
