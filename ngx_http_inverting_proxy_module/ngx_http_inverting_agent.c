@@ -214,9 +214,10 @@ static ngx_int_t
 ngx_http_inverting_agent_not_allowed(ngx_http_request_t *r,
     ngx_http_inverting_agent_call_t *call)
 {
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_agent_allow,
-                                        (u_char *) "allow", &call->allow)
-        != NGX_OK)
+    if (ngx_http_inverting_add_field(&r->headers_out.headers,
+                                     &ngx_http_inverting_agent_allow,
+                                     &call->allow)
+        == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -464,27 +465,20 @@ ngx_int_t
 ngx_http_inverting_agent_unauthorized(ngx_http_request_t *r,
     ngx_http_inverting_agent_ctx_t *ctx)
 {
-    ngx_table_elt_t  *h;
+    static ngx_str_t  name = ngx_string("WWW-Authenticate");
+    static ngx_str_t  value = ngx_string("Bearer");
 
     ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                   "agent of backend \"%V\" was refused: %s",
                   ngx_http_inverting_escaped(r->pool, &ctx->backend),
                   ctx->reason);
 
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
+    r->headers_out.www_authenticate =
+        ngx_http_inverting_add_field(&r->headers_out.headers, &name, &value);
+
+    if (r->headers_out.www_authenticate == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    h->hash = 1;
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-    ngx_str_set(&h->key, "WWW-Authenticate");
-    ngx_str_set(&h->value, "Bearer");
-    h->lowcase_key = (u_char *) "www-authenticate";
-
-    r->headers_out.www_authenticate = h;
 
     return ngx_http_inverting_agent_answer(r, NGX_HTTP_UNAUTHORIZED,
                                            "unauthorized\n");
@@ -494,10 +488,10 @@ ngx_http_inverting_agent_unauthorized(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_inverting_agent_unavailable(ngx_http_request_t *r, const char *text)
 {
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_agent_retry,
-                                        (u_char *) "retry-after",
-                                        &ngx_http_inverting_agent_second)
-        != NGX_OK)
+    if (ngx_http_inverting_add_field(&r->headers_out.headers,
+                                     &ngx_http_inverting_agent_retry,
+                                     &ngx_http_inverting_agent_second)
+        == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -541,29 +535,6 @@ ngx_http_inverting_agent_send(ngx_http_request_t *r, ngx_uint_t status,
     cv.value = *body;
 
     return ngx_http_send_response(r, status, type, &cv);
-}
-
-
-ngx_int_t
-ngx_http_inverting_agent_header(ngx_http_request_t *r, ngx_str_t *key,
-    u_char *lowcase, ngx_str_t *value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-    h->key = *key;
-    h->value = *value;
-    h->lowcase_key = lowcase;
-
-    return NGX_OK;
 }
 
 

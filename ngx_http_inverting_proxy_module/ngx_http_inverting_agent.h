@@ -98,9 +98,6 @@ ngx_int_t ngx_http_inverting_agent_answer(ngx_http_request_t *r,
 ngx_int_t ngx_http_inverting_agent_send(ngx_http_request_t *r,
     ngx_uint_t status, ngx_str_t *type, ngx_str_t *body);
 
-ngx_int_t ngx_http_inverting_agent_header(ngx_http_request_t *r,
-    ngx_str_t *key, u_char *lowcase, ngx_str_t *value);
-
 /*
  * X-Inverting-Proxy-Request-Start-Time; value->data has room for as much as
  * NGX_HTTP_INVERTING_START_LEN bytes.

@@ -9,11 +9,8 @@
 #include <ngx_http.h>
 
 #include "ngx_http_inverting_api.h"
+#include "ngx_http_inverting_fields.h"
 #include "ngx_http_inverting_record.h"
-
-
-static ngx_int_t ngx_http_inverting_api_header(ngx_http_request_t *r,
-    char *name, char *value);
 
 
 ngx_int_t
@@ -71,9 +68,13 @@ ngx_http_inverting_api_no_backend(ngx_http_request_t *r)
 
 
 ngx_int_t
-ngx_http_inverting_api_not_allowed(ngx_http_request_t *r, char *methods)
+ngx_http_inverting_api_not_allowed(ngx_http_request_t *r, ngx_str_t *methods)
 {
-    if (ngx_http_inverting_api_header(r, "Allow", methods) != NGX_OK) {
+    static ngx_str_t  name = ngx_string("Allow");
+
+    if (ngx_http_inverting_add_field(&r->headers_out.headers, &name, methods)
+        == NULL)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -85,7 +86,12 @@ ngx_http_inverting_api_not_allowed(ngx_http_request_t *r, char *methods)
 ngx_int_t
 ngx_http_inverting_api_unavailable(ngx_http_request_t *r, char *message)
 {
-    if (ngx_http_inverting_api_header(r, "Retry-After", "1") != NGX_OK) {
+    static ngx_str_t  name = ngx_string("Retry-After");
+    static ngx_str_t  value = ngx_string("1");
+
+    if (ngx_http_inverting_add_field(&r->headers_out.headers, &name, &value)
+        == NULL)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -142,29 +148,6 @@ ngx_http_inverting_api_error(ngx_http_request_t *r, ngx_uint_t status,
 }
 
 
-static ngx_int_t
-ngx_http_inverting_api_header(ngx_http_request_t *r, char *name, char *value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-    h->key.data = (u_char *) name;
-    h->key.len = ngx_strlen(name);
-    h->value.data = (u_char *) value;
-    h->value.len = ngx_strlen(value);
-
-    return NGX_OK;
-}
-
-
 ngx_int_t
 ngx_http_inverting_api_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_buf_t *b)
@@ -172,8 +155,11 @@ ngx_http_inverting_api_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_int_t     rc;
     ngx_chain_t   out;
 
-    if (ngx_http_inverting_api_header(r, "Cache-Control", "no-store")
-        != NGX_OK)
+    static ngx_str_t  name = ngx_string("Cache-Control");
+    static ngx_str_t  value = ngx_string("no-store");
+
+    if (ngx_http_inverting_add_field(&r->headers_out.headers, &name, &value)
+        == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -14,7 +14,7 @@
 
 typedef struct {
     ngx_uint_t     methods;
-    char          *allow;
+    ngx_str_t      allow;
 } ngx_http_inverting_api_methods_t;
 
 
@@ -47,15 +47,20 @@ static ngx_buf_t *ngx_http_inverting_api_record(ngx_http_request_t *r,
 
 static ngx_http_inverting_api_methods_t  ngx_http_inverting_api_methods[] = {
 
-    { NGX_HTTP_GET|NGX_HTTP_HEAD, "GET, HEAD" },
+    { NGX_HTTP_GET|NGX_HTTP_HEAD,
+      ngx_string("GET, HEAD") },
 
-    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST, "GET, HEAD, POST" },
+    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST,
+      ngx_string("GET, HEAD, POST") },
 
-    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE, "GET, HEAD, DELETE" },
+    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE,
+      ngx_string("GET, HEAD, DELETE") },
 
-    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST, "GET, HEAD, POST" },
+    { NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST,
+      ngx_string("GET, HEAD, POST") },
 
-    { NGX_HTTP_DELETE, "DELETE" }
+    { NGX_HTTP_DELETE,
+      ngx_string("DELETE") }
 };
 
 
@@ -99,7 +104,7 @@ ngx_http_inverting_api_handler(ngx_http_request_t *r)
     methods = &ngx_http_inverting_api_methods[ctx->resource];
 
     if (!(r->method & methods->methods)) {
-        return ngx_http_inverting_api_not_allowed(r, methods->allow);
+        return ngx_http_inverting_api_not_allowed(r, &methods->allow);
     }
 
     if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {

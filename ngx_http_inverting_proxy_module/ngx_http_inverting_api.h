@@ -121,7 +121,7 @@ ngx_int_t ngx_http_inverting_api_invalid(ngx_http_request_t *r,
 ngx_int_t ngx_http_inverting_api_configured(ngx_http_request_t *r,
     ngx_str_t *id);
 ngx_int_t ngx_http_inverting_api_not_allowed(ngx_http_request_t *r,
-    char *methods);
+    ngx_str_t *methods);
 ngx_int_t ngx_http_inverting_api_unavailable(ngx_http_request_t *r,
     char *message);
 

@@ -24,8 +24,6 @@ static ngx_int_t ngx_http_inverting_client_refuse(ngx_http_request_t *r,
     ngx_str_t *backend, ngx_int_t why, uint32_t *logged);
 static ngx_int_t ngx_http_inverting_client_unknown(ngx_http_request_t *r,
     ngx_str_t *user, ngx_str_t *named);
-static ngx_int_t ngx_http_inverting_client_field(ngx_http_request_t *r,
-    ngx_table_elt_t **hp, char *name, char *value);
 static ngx_int_t ngx_http_inverting_client_upstream(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_client_create(ngx_http_request_t *r);
@@ -370,8 +368,10 @@ static ngx_int_t
 ngx_http_inverting_client_refuse(ngx_http_request_t *r, ngx_str_t *backend,
     ngx_int_t why, uint32_t *logged)
 {
-    ngx_table_elt_t                      *h;
     ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    static ngx_str_t  name = ngx_string("Retry-After");
+    static ngx_str_t  value = ngx_string("1");
 
     conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
 
@@ -397,8 +397,8 @@ ngx_http_inverting_client_refuse(ngx_http_request_t *r, ngx_str_t *backend,
         }
     }
 
-    if (ngx_http_inverting_client_field(r, &h, "Retry-After", "1")
-        != NGX_OK)
+    if (ngx_http_inverting_add_field(&r->headers_out.headers, &name, &value)
+        == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -412,6 +412,9 @@ ngx_http_inverting_client_unknown(ngx_http_request_t *r, ngx_str_t *user,
     ngx_str_t *named)
 {
     ngx_http_inverting_proxy_loc_conf_t  *conf;
+
+    static ngx_str_t  name = ngx_string("WWW-Authenticate");
+    static ngx_str_t  value = ngx_string("Bearer");
 
     conf = ngx_http_get_module_loc_conf(r, ngx_http_inverting_proxy_module);
 
@@ -430,40 +433,11 @@ ngx_http_inverting_client_unknown(ngx_http_request_t *r, ngx_str_t *user,
         return NGX_HTTP_NOT_FOUND;
     }
 
-    if (ngx_http_inverting_client_field(r, &r->headers_out.www_authenticate,
-                                        "WWW-Authenticate", "Bearer")
-        != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    r->headers_out.www_authenticate =
+        ngx_http_inverting_add_field(&r->headers_out.headers, &name, &value);
 
-    return NGX_HTTP_UNAUTHORIZED;
-}
-
-
-static ngx_int_t
-ngx_http_inverting_client_field(ngx_http_request_t *r, ngx_table_elt_t **hp,
-    char *name, char *value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-    h->key.len = ngx_strlen(name);
-    h->key.data = (u_char *) name;
-    h->value.len = ngx_strlen(value);
-    h->value.data = (u_char *) value;
-
-    *hp = h;
-
-    return NGX_OK;
+    return r->headers_out.www_authenticate ? NGX_HTTP_UNAUTHORIZED
+                                           : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 

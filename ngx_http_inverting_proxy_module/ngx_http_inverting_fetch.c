@@ -9,6 +9,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_inverting_agent.h"
+#include "ngx_http_inverting_fields.h"
 
 
 #define NGX_HTTP_INVERTING_FETCH_BUFFER  32768
@@ -203,26 +204,23 @@ ngx_http_inverting_fetch_header(ngx_http_request_t *r,
     ngx_http_inverting_agent_start(ctx->end.tx, &start);
 
     if (user->len
-        && ngx_http_inverting_agent_header(r, &ngx_http_inverting_fetch_user,
-                                      (u_char *) "x-inverting-proxy-user-id",
-                                      user)
-           != NGX_OK)
+        && ngx_http_inverting_add_field(&r->headers_out.headers,
+                                        &ngx_http_inverting_fetch_user, user)
+           == NULL)
     {
         return NGX_ERROR;
     }
 
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_fetch_id,
-                                   (u_char *) "x-inverting-proxy-request-id",
-                                   &ctx->id)
-        != NGX_OK)
+    if (ngx_http_inverting_add_field(&r->headers_out.headers,
+                                     &ngx_http_inverting_fetch_id, &ctx->id)
+        == NULL)
     {
         return NGX_ERROR;
     }
 
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_fetch_start,
-                           (u_char *) "x-inverting-proxy-request-start-time",
-                           &start)
-        != NGX_OK)
+    if (ngx_http_inverting_add_field(&r->headers_out.headers,
+                                     &ngx_http_inverting_fetch_start, &start)
+        == NULL)
     {
         return NGX_ERROR;
     }

@@ -288,6 +288,27 @@ ngx_http_inverting_escaped(ngx_pool_t *pool, ngx_str_t *s)
 }
 
 
+ngx_table_elt_t *
+ngx_http_inverting_add_field(ngx_list_t *fields, ngx_str_t *name,
+    ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(fields);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+    h->key = *name;
+    h->value = *value;
+
+    return h;
+}
+
+
 ngx_uint_t
 ngx_http_inverting_is_ours(ngx_str_t *lowcase)
 {

@@ -46,6 +46,10 @@ ngx_uint_t ngx_http_inverting_is_value(ngx_str_t *s);
  */
 ngx_str_t *ngx_http_inverting_escaped(ngx_pool_t *pool, ngx_str_t *s);
 
+/* adds a field to those of an answer, or to its trailers; NULL: no memory */
+ngx_table_elt_t *ngx_http_inverting_add_field(ngx_list_t *fields,
+    ngx_str_t *name, ngx_str_t *value);
+
 /* any "X-Inverting-Proxy-...", also with "_" for "-" */
 ngx_uint_t ngx_http_inverting_is_ours(ngx_str_t *lowcase);
 

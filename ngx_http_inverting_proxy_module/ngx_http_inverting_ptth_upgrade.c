@@ -120,10 +120,10 @@ ngx_http_inverting_ptth_answer_426(ngx_http_request_t *r, const char *text)
     /* nginx has no text for it */
     ngx_str_set(&r->headers_out.status_line, "426 Upgrade Required");
 
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_upgrade,
-                                        (u_char *) "upgrade",
-                                        &ngx_http_inverting_ptth_name)
-        != NGX_OK)
+    if (ngx_http_inverting_add_field(&r->headers_out.headers,
+                                     &ngx_http_inverting_ptth_upgrade,
+                                     &ngx_http_inverting_ptth_name)
+        == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -205,6 +205,7 @@ ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
 {
     ngx_int_t          rc;
     ngx_str_t          worker;
+    ngx_list_t        *fields;
     ngx_connection_t  *c;
     ngx_core_conf_t   *ccf;
 
@@ -227,20 +228,19 @@ ngx_http_inverting_ptth_accept(ngx_http_request_t *r,
     r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
     ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
 
-    if (ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_upgrade,
-                                        (u_char *) "upgrade",
-                                        &ngx_http_inverting_ptth_name)
-        != NGX_OK
-        || ngx_http_inverting_agent_header(r,
-                                           &ngx_http_inverting_ptth_alpn_name,
-                                           (u_char *) "alpn",
-                                           &ptth->proto->alpn)
-           != NGX_OK
-        || ngx_http_inverting_agent_header(r, &ngx_http_inverting_ptth_worker,
-                                           (u_char *)
-                                           "x-inverting-proxy-worker",
-                                           &worker)
-           != NGX_OK)
+    fields = &r->headers_out.headers;
+
+    if (ngx_http_inverting_add_field(fields, &ngx_http_inverting_ptth_upgrade,
+                                     &ngx_http_inverting_ptth_name)
+        == NULL
+        || ngx_http_inverting_add_field(fields,
+                                        &ngx_http_inverting_ptth_alpn_name,
+                                        &ptth->proto->alpn)
+           == NULL
+        || ngx_http_inverting_add_field(fields,
+                                        &ngx_http_inverting_ptth_worker,
+                                        &worker)
+           == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -609,11 +609,9 @@ static ngx_int_t
 ngx_http_inverting_response_trailers(ngx_http_request_t *r,
     ngx_http_inverting_client_ctx_t *ctx)
 {
-    size_t            offset;
-    u_char           *lowcase;
-    ngx_int_t         rc;
-    ngx_str_t         name, value, low;
-    ngx_table_elt_t  *h;
+    size_t     offset;
+    ngx_int_t  rc;
+    ngx_str_t  name, value;
 
     offset = 0;
 
@@ -625,39 +623,26 @@ ngx_http_inverting_response_trailers(ngx_http_request_t *r,
             return (rc == NGX_DONE) ? NGX_OK : NGX_ERROR;
         }
 
-        lowcase = ngx_pnalloc(r->pool, name.len);
-        if (lowcase == NULL) {
-            return NGX_ERROR;
-        }
-
-        ngx_strlow(lowcase, name.data, name.len);
-
-        low.data = lowcase;
-        low.len = name.len;
-
         /* what would change the framing or the routing has no place here */
 
-        if (ngx_http_inverting_is_hop_by_hop(&low)
-            || (low.len == 14
-                && ngx_memcmp(lowcase, "content-length", 14) == 0)
-            || (low.len == 4 && ngx_memcmp(lowcase, "host", 4) == 0)
-            || (low.len >= 8 && ngx_memcmp(lowcase, "x-accel-", 8) == 0))
+        if (ngx_http_inverting_is_hop_by_hop(&name)
+            || (name.len == 14
+                && ngx_strncasecmp(name.data, (u_char *) "content-length", 14)
+                   == 0)
+            || (name.len == 4
+                && ngx_strncasecmp(name.data, (u_char *) "host", 4) == 0)
+            || (name.len >= 8
+                && ngx_strncasecmp(name.data, (u_char *) "x-accel-", 8) == 0))
         {
             continue;
         }
 
-        h = ngx_list_push(&r->headers_out.trailers);
-        if (h == NULL) {
+        if (ngx_http_inverting_add_field(&r->headers_out.trailers, &name,
+                                         &value)
+            == NULL)
+        {
             return NGX_ERROR;
         }
-
-        h->hash = 1;
-#if (nginx_version >= 1023000)
-        h->next = NULL;
-#endif
-        h->key = name;
-        h->value = value;
-        h->lowcase_key = lowcase;
     }
 }
 
