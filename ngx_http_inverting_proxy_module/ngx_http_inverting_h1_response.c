@@ -118,16 +118,10 @@ ngx_http_inverting_h1_parse_head(ngx_http_inverting_h1_t *h1)
         name.data = p;
         name.len = colon - p;
 
-        for (colon++; colon < end - 1 && *colon == ' '; colon++) {
-            /* void */
-        }
+        value.data = colon + 1;
+        value.len = end - 1 - value.data;
 
-        value.data = colon;
-        value.len = end - 1 - colon;
-
-        while (value.len && value.data[value.len - 1] == ' ') {
-            value.len--;
-        }
+        ngx_http_inverting_trim(&value);
 
         if (!ngx_http_inverting_is_token(&name)
             || !ngx_http_inverting_is_value(&value)
