@@ -33,13 +33,13 @@ static ngx_uint_t ngx_http_inverting_api_same_origin(ngx_http_request_t *r,
 
 static ngx_int_t ngx_http_inverting_api_get(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
+static ngx_int_t ngx_http_inverting_api_show(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_api_set(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_api_was_set(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
 static ngx_int_t ngx_http_inverting_api_delete(ngx_http_request_t *r,
-    ngx_http_inverting_api_ctx_t *ctx);
-static ngx_buf_t *ngx_http_inverting_api_record(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx);
 
 
@@ -390,6 +390,20 @@ static ngx_int_t
 ngx_http_inverting_api_get(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx)
 {
+    ngx_int_t  rc;
+
+    rc = ngx_http_inverting_api_show(r, ctx);
+
+    return (rc == NGX_DECLINED) ? ngx_http_inverting_api_no_backend(r) : rc;
+}
+
+
+/* sends the record of the backend; NGX_DECLINED: there is none such */
+
+static ngx_int_t
+ngx_http_inverting_api_show(ngx_http_request_t *r,
+    ngx_http_inverting_api_ctx_t *ctx)
+{
     ngx_buf_t                     *b;
     ngx_http_inverting_backend_t  *backend;
 
@@ -411,7 +425,7 @@ ngx_http_inverting_api_get(ngx_http_request_t *r,
     ngx_http_inverting_unlock(ctx->zone);
 
     if (backend == NULL) {
-        return ngx_http_inverting_api_no_backend(r);
+        return NGX_DECLINED;
     }
 
     if (b == NULL) {
@@ -456,54 +470,25 @@ static ngx_int_t
 ngx_http_inverting_api_was_set(ngx_http_request_t *r,
     ngx_http_inverting_api_ctx_t *ctx)
 {
-    ngx_buf_t                     *b;
-    ngx_http_inverting_backend_t  *backend;
+    ngx_buf_t  *b;
+    ngx_int_t   rc;
 
     ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
                   "backend \"%V\" of zone \"%V\" was set",
                   &ctx->backend, &ctx->zone->name);
 
-    b = NULL;
+    rc = ngx_http_inverting_api_show(r, ctx);
 
-    ngx_http_inverting_lock(ctx->zone);
-
-    backend = ngx_http_inverting_registry_find_locked(ctx->zone,
-                                                      &ctx->backend);
-    if (backend) {
-        b = ngx_create_temp_buf(r->pool,
-                                ngx_http_inverting_api_len(backend) + 1);
-        if (b) {
-            b->last = ngx_http_inverting_api_write(b->last, backend);
-            *b->last++ = LF;
-        }
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
-    ngx_http_inverting_unlock(ctx->zone);
-
-    if (backend == NULL) {
-        b = ngx_http_inverting_api_record(r, ctx);
-    }
-
-    if (b == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_inverting_api_send(r, NGX_HTTP_OK, b);
-}
-
-
-/* it was set, and somebody has deleted it since */
-
-static ngx_buf_t *
-ngx_http_inverting_api_record(ngx_http_request_t *r,
-    ngx_http_inverting_api_ctx_t *ctx)
-{
-    ngx_buf_t  *b;
+    /* somebody has deleted it since */
 
     b = ngx_create_temp_buf(r->pool, sizeof("{}\n") - 1
                       + ngx_http_inverting_record_len(&ctx->change.record));
     if (b == NULL) {
-        return NULL;
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     *b->last++ = '{';
@@ -511,7 +496,7 @@ ngx_http_inverting_api_record(ngx_http_request_t *r,
     *b->last++ = '}';
     *b->last++ = LF;
 
-    return b;
+    return ngx_http_inverting_api_send(r, NGX_HTTP_OK, b);
 }
 
 
