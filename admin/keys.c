@@ -114,6 +114,11 @@ int keys_create(const struct options *o, struct client *client)
 
     if (rc == EXIT_DONE && key != NULL) {
         rc = print_key(o, key);
+
+    } else if (rc == EXIT_DONE && !answer_flush()) {
+        report(stderr, "a key was made, but its secret is lost: \"keys list "
+               "%s\" shows which one to revoke", o->arguments[0]);
+        rc = EXIT_REFUSED;
     }
 
     cJSON_Delete(key);

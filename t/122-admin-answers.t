@@ -170,12 +170,15 @@ is(done(qw(keys revoke home k1 --quiet)), '', 'quietly');
 refused(3, 'no such key', qw(keys revoke home k9));
 refused(3, 'no such backend', qw(keys list nobody));
 
+for my $case ([ '--quiet', qr/key k1 was made, but its secret is lost/ ],
+              [ '--json', qr/a key was made, but its secret is lost: "keys / ])
 {
+    my ($flag, $told) = @$case;
     my $r = run_command([ 'sh', '-c', '"$@" >/dev/full', 'sh',
-                          $admin->argv(qw(keys create home --quiet)) ],
+                          $admin->argv(qw(keys create home), $flag) ],
                         env => $admin->env);
-    is($r->{status}, 1, 'a secret that cannot be written');
-    like($r->{err}, qr/key k1 was made, but its secret is lost/, 'is told');
+    is($r->{status}, 1, "a secret that cannot be written, $flag");
+    like($r->{err}, $told, "$flag: is told");
 }
 
 
