@@ -73,7 +73,7 @@ int main(int argc, char **argv)
         curl_global_cleanup();
     }
 
-    if (!answer_flush() && rc == EXIT_DONE) {
+    if (rc == EXIT_DONE && !answer_flush()) {
         rc = EXIT_REFUSED;
     }
 

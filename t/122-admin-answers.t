@@ -179,6 +179,7 @@ for my $case ([ '--quiet', qr/key k1 was made, but its secret is lost/ ],
                         env => $admin->env);
     is($r->{status}, 1, "a secret that cannot be written, $flag");
     like($r->{err}, $told, "$flag: is told");
+    is(scalar(() = $r->{err} =~ /cannot write/g), 1, "$flag: once");
 }
 
 
