@@ -129,9 +129,9 @@ ngx_http_inverting_zone_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     if ((uint64_t) registry > NGX_HTTP_INVERTING_INDEX_MAX) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "registry of \"%V\" \"%V\" is %z, it must be "
-                           "%uLg at most: set \"registry\"",
+                           "%uLm at most: set \"registry\"",
                            &cmd->name, &name, registry,
-                           NGX_HTTP_INVERTING_INDEX_MAX >> 30);
+                           NGX_HTTP_INVERTING_INDEX_MAX >> 20);
         return NGX_CONF_ERROR;
     }
 

@@ -102,4 +102,9 @@ for my $case (@bad) {
          "$name: names the directive");
 }
 
+# Sizes have no "g" in nginx.
+like($n->test(http => http('inverting_proxy_zone zone=main:200000m;', ''))
+       ->{out}, qr/it must be 32768m at most: set "registry"/,
+     'a registry that is too large: what to write');
+
 $t->done;
