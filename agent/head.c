@@ -98,9 +98,16 @@ static bool span_is_field_value(struct span s)
 }
 
 
+/* The end of a line that has its LF there, and begins at p or behind it. */
+static const char *without_cr(const char *p, const char *lf)
+{
+    return lf > p && lf[-1] == '\r' ? lf - 1 : lf;
+}
+
+
 size_t head_find_end(const char *p, size_t n, size_t *seen)
 {
-    const char *from = p + *seen, *end = p + n, *lf;
+    const char *from = p + *seen, *end = p + n, *lf, *eol;
 
     for (;;) {
         lf = memchr(from, '\n', (size_t) (end - from));
@@ -109,13 +116,14 @@ size_t head_find_end(const char *p, size_t n, size_t *seen)
             return 0;
         }
 
-        if (lf == p || lf[-1] != '\r') {
+        eol = without_cr(p, lf);
+        if (eol == p) {
             return HEAD_BROKEN;
         }
 
         from = lf + 1;
 
-        if (lf - p >= 3 && lf[-2] == '\n') {
+        if (eol[-1] == '\n') {
             return (size_t) (from - p);
         }
     }
@@ -162,20 +170,18 @@ static const char *field_line(struct head *h, const char *p, const char *end)
 }
 
 
-static const char *find_crlf(const char *p, const char *end)
+/* The end of the line at p; what comes behind it is at *next. */
+static const char *find_eol(const char *p, const char *end, const char **next)
 {
-    for (;;) {
-        p = memchr(p, '\r', (size_t) (end - p));
-        if (p == NULL || end - p < 2) {
-            return NULL;
-        }
+    const char *lf = memchr(p, '\n', (size_t) (end - p));
 
-        if (p[1] == '\n') {
-            return p;
-        }
-
-        p++;
+    if (lf == NULL) {
+        return NULL;
     }
+
+    *next = lf + 1;
+
+    return without_cr(p, lf);
 }
 
 
@@ -186,8 +192,7 @@ const char *head_parse_fields(struct head *h, const char *p, size_t n)
     h->nfields = 0;
 
     while (p < end) {
-        const char *eol = find_crlf(p, end);
-        const char *error;
+        const char *next, *error, *eol = find_eol(p, end, &next);
 
         if (eol == NULL) {
             return "an unfinished field line";
@@ -198,7 +203,7 @@ const char *head_parse_fields(struct head *h, const char *p, size_t n)
             return error;
         }
 
-        p = eol + 2;
+        p = next;
     }
 
     return NULL;
@@ -365,12 +370,29 @@ static const char *framing(struct head *h)
 }
 
 
+static bool has_bare_lf(const char *p, const char *end)
+{
+    const char *start = p, *lf;
+
+    for (;;) {
+        lf = memchr(p, '\n', (size_t) (end - p));
+        if (lf == NULL) {
+            return false;
+        }
+
+        if (without_cr(start, lf) == lf) {
+            return true;
+        }
+
+        p = lf + 1;
+    }
+}
+
+
 const char *head_parse(struct head *h, enum head_kind kind, const char *p,
                        size_t n)
 {
-    const char *eol = find_crlf(p, p + n);
-    const char *end = p + n - 2; /* the empty line */
-    const char *error;
+    const char *end = p + n, *next, *error, *eol = find_eol(p, end, &next);
 
     h->method = h->target = h->reason = (struct span) {"", 0};
     h->status = 0;
@@ -380,8 +402,12 @@ const char *head_parse(struct head *h, enum head_kind kind, const char *p,
     h->named = false;
     h->close = false;
 
-    if (n < 4 || eol == NULL) {
+    if (eol == NULL || next == end) {
         return "no start line";
+    }
+
+    if (kind == HEAD_REQUEST && has_bare_lf(p, end)) {
+        return "a line that does not end in CRLF";
     }
 
     error = kind == HEAD_REQUEST ? request_line(h, p, eol)
@@ -390,8 +416,8 @@ const char *head_parse(struct head *h, enum head_kind kind, const char *p,
         return error;
     }
 
-    p = eol + 2;
-    error = head_parse_fields(h, p, (size_t) (end - p));
+    end = without_cr(next, end - 1); /* the empty line */
+    error = head_parse_fields(h, next, (size_t) (end - next));
 
     return error != NULL ? error : framing(h);
 }

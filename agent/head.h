@@ -1,7 +1,9 @@
 /*
  * The head of an HTTP/1.1 message: start line and fields. Pure parsing,
- * strict where RFC 9112 lets a recipient choose: no bare CR or LF, no folded
- * lines, no space before a colon, no control characters.
+ * strict where RFC 9112 lets a recipient choose: no bare CR, no folded lines,
+ * no space before a colon, no control characters; no bare LF in requests.
+ * Responses may have it: what a CGI script prints, small servers pass on as
+ * it is.
  *
  * The parser that Debian packages (http_parser 2.9.4) is not used: its
  * library is built without HTTP_PARSER_STRICT, so it passes all of the above
@@ -62,8 +64,8 @@ struct head {
 
 /*
  * Length of the head at the beginning of p[0..n), with its empty line; 0 if
- * it is not whole yet; HEAD_BROKEN if it has a line that does not end in
- * CRLF. *seen (0 at first) remembers how far was looked.
+ * it is not whole yet; HEAD_BROKEN if the empty line is its first. *seen (0
+ * at first) remembers how far was looked.
  */
 size_t head_find_end(const char *p, size_t n, size_t *seen);
 

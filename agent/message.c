@@ -56,7 +56,7 @@ static enum message_event next_head(struct message *m, struct span *in)
     len = s.n > 0 ? head_find_end(s.p, s.n, &m->seen) : 0;
 
     if (len == HEAD_BROKEN) {
-        return invalid(m, "a line that does not end in CRLF");
+        return invalid(m, "an empty line in place of a head");
     }
 
     if (len > HEAD_MAX_BYTES || (len == 0 && s.n > HEAD_MAX_BYTES)) {

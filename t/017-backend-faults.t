@@ -73,8 +73,6 @@ my $ok = "HTTP/1.1 200 OK\r\n";
                              . "hello",
     'a bare CR'           => "${ok}X-A: a\rX-B: b\r\nContent-Length: 5\r\n\r\n"
                              . "hello",
-    'a bare LF'           => "${ok}X-A: a\nX-B: b\r\nContent-Length: 5\r\n\r\n"
-                             . "hello",
     'two CRs'             => "${ok}X-A: a\r\r\nContent-Length: 5\r\n\r\nhello",
     'DEL'                 => "${ok}X-A: a\x7f\r\nContent-Length: 5\r\n\r\n"
                              . "hello",
@@ -131,6 +129,10 @@ my %good = (
                                  'hello' ],
     'a tab in a value'      => [ "${ok}X-A: a\tb\r\nContent-Length: 5\r\n\r\n"
                                  . "hello", 'hello' ],
+    'the output of a CGI script'
+                            => [ "${ok}X-A: a\nX-B: b\nContent-Length: 5\n\n"
+                                 . "hello", 'hello' ],
+    'one without a length'  => [ "${ok}X-A: a\n\nhello", 'hello' ],
 );
 
 my @names = (sort(keys %case), sort(keys %cut), sort(keys %good));

@@ -120,8 +120,18 @@ static void responses(void)
     OK(response("HTTP/1.1 200 OK\r\n: b\r\n\r\n") != NULL, "no name");
     OK(response("HTTP/1.1 200 OK\r\nA\r\n\r\n") != NULL, "no colon");
     OK(response("HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n") != NULL, "a bare CR");
-    OK(response("HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n") != NULL, "a bare LF");
-    OK(response("HTTP/1.1 200 OK\n\n") != NULL, "bare LFs only");
+    OK(response("HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n") == NULL
+       && h.nfields == 2 && is(h.fields[0].value, "b")
+       && is(h.fields[1].value, "d"), "a bare LF");
+    OK(response("HTTP/1.1 200 OK\r\nA: b\n\n") == NULL
+       && h.nfields == 1 && is(h.fields[0].value, "b"), "two at the end");
+    OK(response("HTTP/1.1 200 OK\nA: b\n\r\n") == NULL
+       && is(h.reason, "OK") && h.nfields == 1, "all but the last");
+    OK(response("HTTP/1.1 200 OK\n\n") == NULL && is(h.reason, "OK")
+       && h.nfields == 0, "bare LFs only");
+    OK(response("HTTP/1.1 200 OK\nA: b\n c\n\n") != NULL,
+       "a folded line between them");
+    OK(response("HTTP/1.1 200 OK\r\nA: b\r\r\n\r\n") != NULL, "two CRs");
     OK(response("HTTP/1.1 200 OK\r\nA: \x01\r\n\r\n") != NULL,
        "a control character");
     OK(response("HTTP/1.1 200 O\x7fK\r\n\r\n") != NULL, "one in the reason");
@@ -152,6 +162,10 @@ static void requests(void)
     OK(request("GET /\r\n\r\n") != NULL, "no version");
     OK(request("GET / HTTP/1.1 \r\n\r\n") != NULL, "a space at the end");
     OK(request(" / HTTP/1.1\r\n\r\n") != NULL, "no method");
+    OK(request("GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n") != NULL, "a bare LF");
+    OK(request("GET / HTTP/1.1\nA: b\r\n\r\n") != NULL, "one in front");
+    OK(request("GET / HTTP/1.1\r\nA: b\r\n\n") != NULL, "one at the end");
+    OK(request("GET / HTTP/1.1\n\n") != NULL, "bare LFs only");
 }
 
 
@@ -169,6 +183,13 @@ static void ends(void)
     OK(head_find_end(text, n + 4, &seen) == n, "and then the end");
     seen = 0;
     OK(head_find_end("\n", 1, &seen) == HEAD_BROKEN, "a bare LF at once");
+    seen = 0;
+    OK(head_find_end("\r\n", 2, &seen) == HEAD_BROKEN, "an empty line");
+    seen = 0;
+    OK(head_find_end("a\n\nb", 4, &seen) == 3, "the end, of bare LFs");
+    seen = 0;
+    OK(head_find_end("a\n\r", 3, &seen) == 0
+       && head_find_end("a\n\r\n", 4, &seen) == 4, "of a bare LF and CRLF");
 }
 
 
