@@ -485,14 +485,11 @@ static bool direct_connected(const struct exchange *base)
 
 /* Receiving -------------------------------------------------------------- */
 
+/* The rest that may have come behind it is nobody's. */
 static void response_over(struct direct_exchange *x, size_t rest)
 {
-    if (rest > 0) {
-        bad(x, "bytes after the end of the response");
-        return;
-    }
-
-    if (!x->finished || buf_len(&x->out) > x->resend || x->write_dead) {
+    if (rest > 0 || !x->finished || buf_len(&x->out) > x->resend
+        || x->write_dead) {
         x->keep = false;
     }
 
@@ -510,11 +507,8 @@ static bool agrees(const struct head *h, const char *upgrade)
 }
 
 
-/*
- * A head has come, and rest bytes behind it; false when the exchange is over
- * by that.
- */
-static bool input_head(struct direct_exchange *x, size_t rest)
+/* A head has come; false when the exchange is over by that. */
+static bool input_head(struct direct_exchange *x)
 {
     const struct head *h = &x->direct->head;
     const struct body *body = &x->message.body;
@@ -539,14 +533,6 @@ static bool input_head(struct direct_exchange *x, size_t rest)
         write_failed(x);
     }
 
-    /* found now, the caller can still give another response instead */
-    if (body->kind == BODY_NONE ? rest > 0
-                                : body->kind == BODY_LENGTH
-                                  && rest > body->left) {
-        bad(x, "bytes after the end of the response");
-        return false;
-    }
-
     x->phase = PHASE_BODY;
     x->keep = !h->close && !x->write_dead && body->kind != BODY_UNTIL_CLOSE;
     x->base.handler->head(x->base.arg, h);
@@ -563,7 +549,7 @@ static void input(struct direct_exchange *x, const char *p, size_t n)
         switch (message_next(&x->message, &in, &data)) {
 
         case MESSAGE_HEAD:
-            if (!input_head(x, message_extra(&x->message, &in))) {
+            if (!input_head(x)) {
                 return;
             }
             break;

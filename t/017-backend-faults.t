@@ -224,8 +224,9 @@ for my $i (0 .. $#names) {
 is($t->get('/ok/0')->{body}, 'fine', 'all is well in the end');
 
 
-# More than the length says: refused, or what the length says, and never more;
-# and never the beginning of the next response.
+# More than the length says, as of a CGI script that prints a body after its
+# answer to a HEAD: what the length says, and never more; and never the
+# beginning of the next response.
 
 my $more = $t->backend(sub {
     my ($c) = @_;
@@ -234,7 +235,7 @@ my $more = $t->backend(sub {
         my $evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
         (my $what = $req->{target}) =~ s{^/more}{};
 
-        if ($what eq '/length') {
+        if ($what eq '/length' || $what eq '/head') {
             $c->write("${ok}Content-Length: 5\r\n\r\nhello$evil");
         } elsif ($what eq '/later') {
             $c->write("${ok}Content-Length: 5\r\n\r\nhello");
@@ -243,6 +244,9 @@ my $more = $t->backend(sub {
             $c->note('later');
         } elsif ($what eq '/chunks') {
             $c->write("${chunked}5\r\nhello\r\n0\r\n\r\n$evil");
+        } elsif ($what eq '/204') {
+            $c->write("HTTP/1.1 204 None\r\nTransfer-Encoding: chunked\r\n"
+                      . "\r\n0\r\n\r\n$evil");
         } elsif ($what eq '/304') {
             $c->write("HTTP/1.1 304 Not\r\nContent-Length: 4\r\n\r\nevil");
         } else {
@@ -253,12 +257,14 @@ my $more = $t->backend(sub {
 
 $t->agent(backend => 'more', host => $more->address);
 
-for my $what (qw(length later chunks 304)) {
+for my $what (qw(length head later chunks 204 304)) {
     for my $i (1 .. 3) {
-        my $m = $t->get("/more/$what");
-        ok($m->{cut} || $m->{status} == 502
-           || $m->{body} eq ($what eq '304' ? '' : 'hello'),
-           "more than there is to be, $what") or diag($m->{body});
+        my $m = $t->get("/more/$what",
+                        $what eq 'head' ? (method => 'HEAD') : ());
+        is($m->{status}, $what =~ /^\d/ ? $what : 200,
+           "more than there is to be, $what");
+        is($m->{body}, $what =~ /^[lc]/ ? 'hello' : '', 'nothing of it');
+        is($m->{cut}, undef, 'and all that is to be');
 
         # What comes together with the next request is taken for its response:
         # that is how HTTP/1.1 is.
