@@ -20,7 +20,8 @@ my $b = $t->backend(sub {
     $c->read_body($req);
     return $c->respond(200, [], join("\n", 'the backend',
                        map({ "$_: " . ($req->header($_) || '') }
-                           qw(Authorization Cookie X-Auth-Request-Email
+                           qw(Authorization Cookie Destination
+                              X-Auth-Request-Email
                               X-Inverting-Proxy-User-ID)), ''));
 });
 
@@ -99,6 +100,7 @@ sub here {
     $text =~ s{ -o www-data }{ }g if $> != 0;
     $text =~ s{\blisten 443 ssl}{listen 127.0.0.1:%%PORT%% ssl};
     $text =~ s{\blisten 443 ssl}{listen 127.0.0.1:%%PORT%% ssl}g;
+    $text =~ s{\blisten 80\b}{listen 127.0.0.1:%%PORT%%}g;
 
     return $text;
 }
@@ -324,6 +326,26 @@ ok(waitfor(sub { curl($n, $as[1], '-u', 'alice:a-secret') =~ /200$/ }),
 like(curl($n, $as[1], '-u', 'alice:wrong'), qr/401$/, 'with her password only');
 like(curl($n, $as[1], '-u', 'alice:a-secret'), qr/^Authorization: $/m,
      'which the backend is not told');
+
+
+# WebDAV, whose targets are the backend's
+
+$n = $t->nginx(http => $agents . <<'EOT'
+    inverting_proxy_zone zone=main:8m;
+    inverting_proxy_backend main dav end_user=allUsers
+                            "backend_user=Bearer dav";
+EOT
+    . here(find('What applications ask for', qr/^map/)));
+
+comes($n, 'dav', 'dav');
+
+my $dav = 'https://dav.example.com/';
+
+ok(waitfor(sub { curl($n, $dav) =~ /^Destination: $/m }), 'WebDAV, a GET');
+like(curl($n, $dav, '-X', 'MOVE', '-H', "Destination: ${dav}https:/a"),
+     qr{^Destination: http://dav\.example\.com/https:/a$}m, 'a MOVE');
+like(curl($n, $dav, '-X', 'COPY', '-H', 'Destination: http://other/a'),
+     qr{^Destination: http://other/a$}m, 'a COPY to elsewhere');
 
 
 # A sign-on service and its cookie, in both recipes that have one.
