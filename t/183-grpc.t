@@ -115,9 +115,14 @@ for my $x (@x) {
     is($x->trailer('grpc-message'), 'all', 'and what it says');
 }
 
-my $x = call('Unknown', message('x'));
-ok($x->response, 'trailers only');
-is($x->header('grpc-status'), 12, 'the outcome');
+# Clients take it for the outcome only if nothing follows.
+my $data = $c->{seen}{DATA};
+my $none = $c->request('POST', '/svc/Unknown', body => message('x'),
+                       chunked => 1, headers => [
+                           'Content-Type: application/grpc', 'TE: trailers' ]);
+ok($none->response, 'trailers only');
+is($none->header('grpc-status'), 12, 'the outcome');
+is($c->{seen}{DATA}, $data, 'and the end, without another frame');
 
 # Both ways while it lasts.
 
@@ -182,7 +187,7 @@ $t->agent(transport => 'auto', backend => 'over', host => $over->address,
           args => [ '-force-http2' ]);
 
 for my $how ('refused', 'ended') {
-    $x = $c->request('POST', "/over/$how", hold => 1, headers => [
+    my $x = $c->request('POST', "/over/$how", hold => 1, headers => [
         'Content-Type: application/grpc', 'TE: trailers' ]);
     $x->data(message('hello'));
 
@@ -199,7 +204,7 @@ for my $how ('refused', 'ended') {
 }
 
 # What is short of its length is a cut, trailers or not.
-$x = $c->request('POST', '/over/short', hold => 1, headers => [
+my $x = $c->request('POST', '/over/short', hold => 1, headers => [
     'Content-Type: application/grpc', 'TE: trailers' ]);
 $x->data(message('hello'));
 ok($c->wait(sub { length $x->{body} }), 'a part of a body');
