@@ -11,7 +11,7 @@
 #include "ngx_http_inverting_exchange.h"
 
 
-/* how many that turn out to be absent one look-up may pass by */
+/* how many that are present by a longer time-out one look-up may pass by */
 #define NGX_HTTP_INVERTING_ABSENT_MAX  100
 
 /* node->data is the number of the prefix, and this in the second tree */
@@ -335,7 +335,7 @@ ngx_http_inverting_route_choose(ngx_http_inverting_routes_t *routes,
 
     node = ngx_http_inverting_route_first(tree, key);
 
-    for (n = 0; node && n < NGX_HTTP_INVERTING_ABSENT_MAX; n++) {
+    for (n = 0; node && n < NGX_HTTP_INVERTING_ABSENT_MAX; /* void */ ) {
 
         if (ngx_http_inverting_route_cmp(node, key) != 0) {
             break;
@@ -357,6 +357,9 @@ ngx_http_inverting_route_choose(ngx_http_inverting_routes_t *routes,
             ngx_http_inverting_routes_delete(routes, backend,
                                            NGX_HTTP_INVERTING_ROUTES_PRESENT);
             backend->present = 0;
+
+        } else {
+            n++;
         }
 
         node = next;

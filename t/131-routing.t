@@ -12,6 +12,7 @@ my $t = InvertingProxy::Test->new;
 
 my $n = $t->nginx(workers => 2, http => <<'EOT');
     inverting_proxy_zone zone=main:8m;
+    inverting_proxy_zone zone=many:8m;
     inverting_proxy_backend main a.example.com end_user=allUsers
                             prefix=/only/here backend_user=me;
     inverting_proxy_backend main b.example.com end_user=bob backend_user=me;
@@ -36,6 +37,17 @@ my $n = $t->nginx(workers => 2, http => <<'EOT');
         location /routed/ { inverting_proxy_pass main; }
         location /agent/ { inverting_proxy_agent main; }
         location /api/ { inverting_proxy_api main write=on; }
+
+        location /many/ {
+            inverting_proxy_pass many;
+            inverting_proxy_backend_timeout 1ms;
+        }
+        location /many/agent/ { inverting_proxy_agent many; }
+        location /many/brief/agent/ {
+            inverting_proxy_agent many;
+            inverting_proxy_poll_timeout 1ms;
+        }
+        location /many/api/ { inverting_proxy_api many write=on; }
     }
 EOT
 
@@ -160,5 +172,44 @@ $one = $t->peer(backend => 'z1', headers => [ 'X-Agent: one' ]);
 $one->fetch($m->{ids}[0]);
 $one->respond($m->{ids}[0], $one->response(200, [], 'z1'));
 is($c->response->header('X-Backend'), 'z1', 'and answers');
+
+# Also if it is the last of many whose agents were there and have gone at once.
+my @many = map { sprintf('m%03d', $_) } 0 .. 200;
+my $writer = $t->client(timeout => 60);
+my $brief = $t->client(timeout => 60);
+my $wrong = 0;
+
+for my $id (@many) {
+    $writer->request('POST', '/many/api/backends', body => $json->encode(
+                         { id => $id, endUser => 'allUsers',
+                           backendUser => 'one',
+                           pathPrefixes => [ '/' ] }));
+    $wrong++ if $writer->response->{status} != 200;
+
+    next if $id eq $many[-1];
+
+    $brief->request('GET', '/many/brief/agent/pending',
+                    headers => [ 'X-Agent: one',
+                                 "X-Inverting-Proxy-Backend-ID: $id" ]);
+    $wrong++ if $brief->response->{status} != 200;
+}
+
+is($wrong, 0, 'many agents were there');
+$_->close for $writer, $brief;
+
+$one = $t->peer(backend => $many[-1], base => '/many/agent/',
+                headers => [ 'X-Agent: one' ]);
+$poll = $one->poll;
+waitfor(sub {
+    $t->get("/many/api/backends/$many[-1]")->{body} =~ /"agents":1/;
+});
+
+$c = $t->client;
+$c->request('GET', '/many/');
+$m = $one->poll_end($poll);
+is(scalar @{$m->{ids}}, 1, 'the one that has stayed gets the request');
+$one->fetch($m->{ids}[0]);
+$one->respond($m->{ids}[0], $one->response(200, [], 'many'));
+is($c->response->header('X-Backend'), $many[-1], 'and answers');
 
 $t->done;
