@@ -213,6 +213,9 @@ ngx_http_inverting_key_file(ngx_conf_t *cf, ngx_http_inverting_zone_t *zone,
 
     OPENSSL_cleanse(text, NGX_HTTP_INVERTING_KEY_FILE + 1);
 
+    /* there may be thousands of such files */
+    (void) ngx_pfree(cf->temp_pool, text);
+
     if (rc != NGX_OK) {
         return NGX_ERROR;
     }
