@@ -314,6 +314,11 @@ ngx_http_inverting_use_zone(ngx_conf_t *cf, ngx_str_t *name)
         return NULL;
     }
 
+    ngx_rbtree_init(&zone->backend_names, &zone->backend_names_sentinel,
+                    ngx_str_rbtree_insert_value);
+    ngx_rbtree_init(&zone->key_hashes, &zone->key_hashes_sentinel,
+                    ngx_str_rbtree_insert_value);
+
     zonep = ngx_array_push(&mcf->zones);
     if (zonep == NULL) {
         return NULL;

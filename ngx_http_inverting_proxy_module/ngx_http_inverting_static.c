@@ -20,6 +20,8 @@
 #define NGX_HTTP_INVERTING_KEY_FILE  65536
 
 
+static ngx_int_t ngx_http_inverting_static_name(ngx_conf_t *cf,
+    ngx_rbtree_t *names, u_char *data, size_t len);
 static ngx_int_t ngx_http_inverting_key_file(ngx_conf_t *cf,
     ngx_http_inverting_zone_t *zone, ngx_str_t *id, ngx_str_t *file);
 static ngx_int_t ngx_http_inverting_key_file_read(ngx_conf_t *cf,
@@ -45,11 +47,12 @@ char *
 ngx_http_inverting_backend_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
+    ngx_int_t                           rc;
     ngx_str_t                          *value, *prefixes, s, *p, file;
     ngx_uint_t                          i;
     ngx_array_t                         array;
     ngx_http_inverting_zone_t          *zone;
-    ngx_http_inverting_record_t        *record, *records;
+    ngx_http_inverting_record_t        *record;
     ngx_http_inverting_record_error_t   error;
 
     value = cf->args->elts;
@@ -59,18 +62,17 @@ ngx_http_inverting_backend_directive(ngx_conf_t *cf, ngx_command_t *cmd,
         return NGX_CONF_ERROR;
     }
 
-    records = zone->backends->elts;
+    rc = ngx_http_inverting_static_name(cf, &zone->backend_names,
+                                        value[2].data, value[2].len);
 
-    for (i = 0; i < zone->backends->nelts; i++) {
-        if (records[i].id.len == value[2].len
-            && ngx_strncmp(records[i].id.data, value[2].data, value[2].len)
-               == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "duplicate backend \"%V\" in \"%V\"",
-                               &value[2], &cmd->name);
-            return NGX_CONF_ERROR;
-        }
+    if (rc == NGX_DECLINED) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate backend \"%V\" in \"%V\"",
+                           &value[2], &cmd->name);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_CONF_ERROR;
     }
 
     record = ngx_array_push(zone->backends);
@@ -165,6 +167,44 @@ ngx_http_inverting_backend_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* NGX_DECLINED: it is among them already */
+
+static ngx_int_t
+ngx_http_inverting_static_name(ngx_conf_t *cf, ngx_rbtree_t *names,
+    u_char *data, size_t len)
+{
+    uint32_t         hash;
+    ngx_str_t        name;
+    ngx_str_node_t  *node;
+
+    name.data = data;
+    name.len = len;
+
+    hash = ngx_murmur_hash2(data, len);
+
+    if (ngx_str_rbtree_lookup(names, &name, hash)) {
+        return NGX_DECLINED;
+    }
+
+    node = ngx_palloc(cf->pool, sizeof(ngx_str_node_t));
+    if (node == NULL) {
+        return NGX_ERROR;
+    }
+
+    node->node.key = hash;
+    node->str.len = len;
+    node->str.data = ngx_pstrdup(cf->pool, &name);
+
+    if (node->str.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_rbtree_insert(names, &node->node);
+
+    return NGX_OK;
 }
 
 
@@ -297,6 +337,7 @@ ngx_http_inverting_key_file_line(ngx_conf_t *cf,
 {
     u_char                            hash[NGX_HTTP_INVERTING_HASH_LEN];
     uint64_t                          key;
+    ngx_int_t                         rc;
     ngx_str_t                         s, hex;
     ngx_uint_t                        i;
     ngx_http_inverting_static_key_t  *keys;
@@ -350,17 +391,26 @@ ngx_http_inverting_key_file_line(ngx_conf_t *cf,
         }
     }
 
+    rc = ngx_http_inverting_static_name(cf, &zone->key_hashes, hash,
+                                        sizeof(hash));
     keys = zone->keys->elts;
 
-    for (i = 0; i < zone->keys->nelts; i++) {
+    /* the backend's own are the last ones */
 
-        if (ngx_memcmp(keys[i].key.hash, hash, sizeof(hash)) == 0
-            || (keys[i].key.id == key
-                && ngx_http_inverting_str_cmp(&keys[i].backend, id) == 0))
-        {
-            *error = "duplicate key";
-            return NGX_DECLINED;
+    for (i = zone->keys->nelts; rc == NGX_OK && i-- > 0; /* void */ ) {
+
+        if (ngx_http_inverting_str_cmp(&keys[i].backend, id) != 0) {
+            break;
         }
+
+        if (keys[i].key.id == key) {
+            rc = NGX_DECLINED;
+        }
+    }
+
+    if (rc != NGX_OK) {
+        *error = "duplicate key";
+        return rc;
     }
 
     keys = ngx_array_push(zone->keys);

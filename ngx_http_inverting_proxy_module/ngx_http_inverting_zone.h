@@ -326,6 +326,10 @@ struct ngx_http_inverting_zone_s {
     /* inverting_proxy_backend: ..._record_t, ..._static_key_t */
     ngx_array_t                     *backends;
     ngx_array_t                     *keys;
+    ngx_rbtree_t                     backend_names;
+    ngx_rbtree_node_t                backend_names_sentinel;
+    ngx_rbtree_t                     key_hashes;
+    ngx_rbtree_node_t                key_hashes_sentinel;
 };
 
 

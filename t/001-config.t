@@ -86,7 +86,8 @@ my @bad = (
     [ 'a backend with a bad prefix', 'inverting_proxy_backend',
       "$zone inverting_proxy_backend main b end_user=allUsers prefix=x;", '' ],
     [ 'a backend twice', 'inverting_proxy_backend',
-      $zone . 'inverting_proxy_backend main b end_user=allUsers;' x 2, '' ],
+      $zone . 'inverting_proxy_backend main b end_user=allUsers backend_user=me;'
+              x 2, '' ],
     [ 'the API with a bad value', 'inverting_proxy_api', $zone,
       'inverting_proxy_api main write=maybe;' ],
     [ 'a queue with a bad number', 'inverting_proxy_queue', $zone,

@@ -34,4 +34,25 @@ for my $i (1 .. 2000) {
     is($r->{status}, 0, 'many files of keys') or diag($r->{out});
 }
 
+
+# The time that it takes grows with their number, not with its square.
+
+sub seconds {
+    my ($count) = @_;
+
+    my $http = http(map { "inverting_proxy_backend main b$_ end_user=u$_"
+                          . " backend_user=a;\n" } 1 .. $count);
+    my $before = (times())[2];
+    my $r = $n->test(http => $http);
+
+    is($r->{status}, 0, "$count backends") or diag($r->{out});
+
+    return (times())[2] - $before;
+}
+
+my $few = seconds(8000);
+my $many = seconds(40000);
+
+cmp_ok($many, '<', 12 * $few + 0.2, "$many s are not many more than $few");
+
 $t->done;
