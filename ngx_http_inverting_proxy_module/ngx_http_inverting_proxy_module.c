@@ -18,6 +18,9 @@
 /* in an agent location: the exchange knows better when to give up */
 #define NGX_HTTP_INVERTING_BODY_TIMEOUT   (24 * 60 * 60 * 1000)
 
+/* milliseconds: how often a worker without a slot asks for one */
+#define NGX_HTTP_INVERTING_JOIN           1000
+
 
 static void *ngx_http_inverting_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_inverting_create_loc_conf(ngx_conf_t *cf);
@@ -33,6 +36,8 @@ static char *ngx_http_inverting_merge_headers(ngx_conf_t *cf,
 static ngx_int_t ngx_http_inverting_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_inverting_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_inverting_init_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_inverting_join(ngx_cycle_t *cycle);
+static void ngx_http_inverting_join_handler(ngx_event_t *ev);
 static ngx_int_t ngx_http_inverting_init_zone(ngx_http_inverting_zone_t *zone,
     ngx_cycle_t *cycle, uint64_t generation);
 static void ngx_http_inverting_exit_process(ngx_cycle_t *cycle);
@@ -553,9 +558,12 @@ ngx_http_inverting_init_module(ngx_cycle_t *cycle)
 static ngx_int_t
 ngx_http_inverting_init_process(ngx_cycle_t *cycle)
 {
-    ngx_uint_t                              i;
-    ngx_http_inverting_zone_t             **zone;
-    ngx_http_inverting_proxy_main_conf_t   *mcf;
+    ngx_int_t                              rc;
+    ngx_event_t                           *ev;
+    ngx_http_inverting_proxy_main_conf_t  *mcf;
+
+    static ngx_event_t       join;
+    static ngx_connection_t  dumb;
 
     mcf = ngx_http_cycle_get_module_main_conf(cycle,
                                               ngx_http_inverting_proxy_module);
@@ -569,21 +577,60 @@ ngx_http_inverting_init_process(ngx_cycle_t *cycle)
 
     ngx_http_inverting_worker_on_exiting(ngx_http_inverting_agent_exiting);
 
-    if (ngx_http_inverting_peer_init_process(cycle) != NGX_OK
-        || ngx_http_inverting_worker_init_process(cycle, mcf->workers,
-                                                  &mcf->zones)
-           != NGX_OK)
-    {
+    if (ngx_http_inverting_peer_init_process(cycle) != NGX_OK) {
         return NGX_ERROR;
+    }
+
+    rc = ngx_http_inverting_join(cycle);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    /* those of the last configuration have not ended yet */
+
+    ngx_log_error(NGX_LOG_CRIT, cycle->log, 0,
+                  "all %d worker slots are taken: this worker serves without "
+                  "the inverting proxy until one is free",
+                  NGX_HTTP_INVERTING_SLOTS);
+
+    dumb.fd = -1;
+
+    ev = &join;
+
+    ev->handler = ngx_http_inverting_join_handler;
+    ev->data = &dumb;
+    ev->log = cycle->log;
+    ev->cancelable = 1;
+
+    ngx_add_timer(ev, NGX_HTTP_INVERTING_JOIN);
+
+    return NGX_OK;
+}
+
+
+/* NGX_DECLINED: there is no slot for this worker */
+
+static ngx_int_t
+ngx_http_inverting_join(ngx_cycle_t *cycle)
+{
+    ngx_int_t                               rc;
+    ngx_uint_t                              i;
+    ngx_http_inverting_zone_t             **zone;
+    ngx_http_inverting_proxy_main_conf_t   *mcf;
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                              ngx_http_inverting_proxy_module);
+
+    rc = ngx_http_inverting_worker_init_process(cycle, mcf->workers,
+                                                &mcf->zones);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     zone = mcf->zones.elts;
 
     for (i = 0; i < mcf->zones.nelts; i++) {
-
-        if (zone[i]->slot == NGX_HTTP_INVERTING_NONE) {
-            continue;
-        }
 
         if (ngx_http_inverting_init_zone(zone[i], cycle, mcf->generation)
             != NGX_OK)
@@ -593,6 +640,36 @@ ngx_http_inverting_init_process(ngx_cycle_t *cycle)
     }
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_inverting_join_handler(ngx_event_t *ev)
+{
+    ngx_int_t  rc;
+
+    if (ngx_exiting) {
+        return;
+    }
+
+    rc = ngx_http_inverting_join((ngx_cycle_t *) ngx_cycle);
+
+    if (rc == NGX_DECLINED) {
+        ngx_add_timer(ev, NGX_HTTP_INVERTING_JOIN);
+        return;
+    }
+
+    if (rc == NGX_ERROR) {
+
+        /* the master process starts another one in its place */
+
+        ngx_quit = 1;
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, ev->log, 0,
+                  "a worker slot is free: this worker serves with the "
+                  "inverting proxy");
 }
 
 

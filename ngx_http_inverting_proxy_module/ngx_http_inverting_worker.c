@@ -260,11 +260,7 @@ ngx_http_inverting_worker_init_process(ngx_cycle_t *cycle,
     ngx_http_inverting_worker_slot = ngx_http_inverting_worker_claim(cycle);
 
     if (ngx_http_inverting_worker_slot == NGX_HTTP_INVERTING_NONE) {
-        ngx_log_error(NGX_LOG_CRIT, cycle->log, 0,
-                      "all %d worker slots are taken: "
-                      "this worker serves without the inverting proxy",
-                      NGX_HTTP_INVERTING_SLOTS);
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
     if (ngx_http_inverting_worker_listen(cycle) != NGX_OK) {

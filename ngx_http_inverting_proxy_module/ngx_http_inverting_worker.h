@@ -41,9 +41,8 @@ ngx_uint_t ngx_http_inverting_worker_is_current(uint64_t configuration);
 
 /*
  * In a worker: claims a slot, cleans up after dead ones, listens.  The zones
- * are "zones", an array of ngx_http_inverting_zone_t *.  If it can't have a
- * slot, that is logged, and zone->slot stays NONE: the worker then serves
- * without the zones.
+ * are "zones", an array of ngx_http_inverting_zone_t *.  NGX_DECLINED: all
+ * slots are taken, and zone->slot stays NONE; it may be tried again.
  */
 ngx_int_t ngx_http_inverting_worker_init_process(ngx_cycle_t *cycle,
     ngx_shm_zone_t *workers, ngx_array_t *zones);
