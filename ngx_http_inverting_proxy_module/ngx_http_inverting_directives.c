@@ -122,7 +122,8 @@ ngx_http_inverting_zone_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     } else if (registry > size / 4 * 3) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "registry=%z of \"%V\" \"%V\" leaves too little of "
-                           "%z", registry, &cmd->name, &name, size);
+                           "%z: it must be %z at most",
+                           registry, &cmd->name, &name, size, size / 4 * 3);
         return NGX_CONF_ERROR;
     }
 

@@ -68,6 +68,10 @@ my @bad = (
       'inverting_proxy_zone zone=main:8k;', '' ],
     [ 'a zone with a bad size', 'inverting_proxy_zone',
       'inverting_proxy_zone zone=main:x;', '' ],
+    [ 'a share that leaves too little', 'registry=3670016 of '
+      . '"inverting_proxy_zone" "main" leaves too little of 4194304: it must be '
+      . '3145728 at most',
+      'inverting_proxy_zone zone=main:4m registry=3584k;', '' ],
     [ 'a zone twice', 'inverting_proxy_zone', $zone . $zone, '' ],
     [ 'a zone with a parameter that there is not', 'inverting_proxy_zone',
       'inverting_proxy_zone zone=main:4m nonsense=1;', '' ],

@@ -522,4 +522,12 @@ for my $form ($secret, $hash) {
 EOT
 }
 
+
+# The list of the module's files
+
+my %listed = map { $_ => 1 } slurp('README.md') =~ /\.\.\.(_\w+\.c)\b/g;
+my %there = map { m{/ngx_http_inverting(_\w+\.c)$} ? ($1 => 1) : () }
+            glob('ngx_http_inverting_proxy_module/*.c');
+is_deeply(\%listed, \%there, 'the files of the module');
+
 $t->done;
