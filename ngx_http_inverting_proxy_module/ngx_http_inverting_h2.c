@@ -11,8 +11,12 @@
 #include "ngx_http_inverting_h2.h"
 
 
-/* the largest head of a request, as large as HPACK could make it */
-#define NGX_HTTP_INVERTING_H2_REQUEST_MAX  (1024 * 1024)
+/*
+ * The largest head of a request, as large as HPACK could make it.  An agent's
+ * library takes eight frames of CONTINUATION, and ends the connection of all
+ * requests when there are more.
+ */
+#define NGX_HTTP_INVERTING_H2_REQUEST_MAX  (128 * 1024)
 
 /*
  * More than these, for each transaction that there can be, are not waiting to
