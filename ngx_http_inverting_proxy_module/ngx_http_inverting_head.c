@@ -8,6 +8,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include <nghttp2/nghttp2.h>
+
 #include "ngx_http_inverting_fields.h"
 #include "ngx_http_inverting_head.h"
 
@@ -249,9 +251,18 @@ ngx_http_inverting_request_head(ngx_http_request_t *r, ngx_array_t *fields,
             && ngx_strncmp(field[i].lowcase.data, "host", 4) == 0)
         {
             has_host = 1;
+            host = *value;
         }
 
         len += field[i].name.len + sizeof(": " CRLF) - 1 + value->len;
+    }
+
+    /* nginx takes almost any bytes, over HTTP/2 none but these would pass */
+
+    if (!nghttp2_check_authority(host.data, host.len)) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "client sent an invalid host");
+        return NGX_HTTP_BAD_REQUEST;
     }
 
     p = ngx_http_inverting_head_room(len);

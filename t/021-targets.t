@@ -155,7 +155,17 @@ for my $host ('public.test:@private.test', 'public.test:80@private.test',
     $c->close;
 }
 
-for my $host ('public.test:', 'public.test.:80', '[::1]') {
+# Bytes that no authority has, which HTTP/2 would not carry: no agent gets them.
+for my $case ([ '/', "b\xc3\xbccher.test" ], [ '/', 'a`b' ], [ '/', 'a"b:80' ],
+              [ "http://b\xc3\xbccher.test/", 'x' ])
+{
+    my $c = $t->client;
+    $c->write("GET $case->[0] HTTP/1.1\r\nHost: $case->[1]\r\n\r\n");
+    is($c->response->{status}, 400, "$case->[0], Host: $case->[1]");
+    $c->close;
+}
+
+for my $host ('public.test:', 'public.test.:80', '[::1]', 'a_b', 'a%62~') {
     my $c = $t->client;
     $c->write("GET / HTTP/1.1\r\nHost: $host\r\n\r\n");
     is($c->response->header('X-Is-Host'), $host, "Host: $host");
