@@ -188,6 +188,12 @@ ngx_http_inverting_h2_stream_t *ngx_http_inverting_h2_get_stream(
     ngx_http_inverting_h2_t *h2);
 void ngx_http_inverting_h2_put_stream(ngx_http_inverting_h2_stream_t *st);
 
+/*
+ * The client of a tunnel is, and all that it has sent was written: it is
+ * released, and reset when the backend sends on, or after two ticks.
+ */
+void ngx_http_inverting_h2_gone(ngx_http_inverting_h2_stream_t *st);
+
 /* tells the agent that its stream is of no use any more */
 void ngx_http_inverting_h2_reset(ngx_http_inverting_h2_stream_t *st,
     uint32_t code);

@@ -142,6 +142,13 @@ ngx_http_inverting_h2_on_data_chunk(nghttp2_session *session, uint8_t flags,
 
     if (st && !st->released) {
         ngx_http_inverting_h2_data(st, buf, len);
+
+    } else if (st && st->gone) {
+
+        /* as TCP does after a close */
+
+        st->gone = 0;
+        ngx_http_inverting_h2_reset(st, NGHTTP2_CANCEL);
     }
 
     return 0;

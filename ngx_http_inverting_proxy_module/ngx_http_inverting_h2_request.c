@@ -415,8 +415,7 @@ ngx_http_inverting_h2_read(nghttp2_session *session, int32_t stream_id,
         *flags |= NGHTTP2_DATA_FLAG_EOF;
 
         if (st->gone) {
-            ngx_http_inverting_h2_reset(st, NGHTTP2_CANCEL);
-            ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
+            ngx_http_inverting_h2_gone(st);
 
         } else {
             ngx_http_inverting_close(&st->taker, NGX_HTTP_INVERTING_PENDING);

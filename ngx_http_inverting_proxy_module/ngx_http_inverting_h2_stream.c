@@ -148,12 +148,22 @@ ngx_http_inverting_h2_cancel(ngx_http_inverting_h2_stream_t *st,
 
     case NGX_HTTP_INVERTING_CLIENT_GONE:
 
-        if (st->tunnel && st->answering && st->taker.tx && !st->closed) {
+        if (st->tunnel && st->answering && !st->closed) {
 
-            /* the last that it has sent, first */
+            /*
+             * The last that it has sent, first; and in the agent a reset would
+             * overtake that.
+             */
 
             st->gone = 1;
-            ngx_http_inverting_h2_request_moved(st);
+
+            if (st->taker.tx) {
+                ngx_http_inverting_h2_request_moved(st);
+
+            } else {
+                ngx_http_inverting_h2_gone(st);
+            }
+
             return;
         }
 
@@ -162,6 +172,24 @@ ngx_http_inverting_h2_cancel(ngx_http_inverting_h2_stream_t *st,
     default:
         ngx_http_inverting_h2_reset(st, NGHTTP2_CANCEL);
         break;
+    }
+
+    ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);
+}
+
+
+void
+ngx_http_inverting_h2_gone(ngx_http_inverting_h2_stream_t *st)
+{
+    nghttp2_session  *session;
+
+    session = st->h2->session;
+
+    /* a byte of what waits for a window is enough to see that it sends on */
+
+    if (nghttp2_session_get_stream_local_window_size(session, st->id) == 0) {
+        (void) nghttp2_submit_window_update(session, NGHTTP2_FLAG_NONE,
+                                            st->id, 1);
     }
 
     ngx_http_inverting_h2_release(st, NGX_HTTP_INVERTING_PENDING);

@@ -113,6 +113,28 @@ for my $how ('close', 'reset') {
     $x->finish if !defined $x->{reset};
 }
 
+# The last that it has sent, and the end; a reset would overtake that in the
+# agent, and comes when the backend sends on.
+
+for my $on (0, 1) {
+    ($c, $x) = ask('/last');
+    $x->respond(200, [], undef, hold => 1);
+    $c->response(head_only => 1);
+    $c->write('last');
+    $c->close;
+    is($x->read_exactly(4), 'last', 'a client that goes: its last');
+    ok($h->wait(sub { $x->{ended} }), 'and its end');
+    $h->drain(0.2);
+    is($x->{reset}, undef, 'without a reset');
+
+    if ($on) {
+        $x->data('more');
+        ok($x->wait_reset, 'until the backend sends on');
+    } else {
+        $x->finish;
+    }
+}
+
 ($c, $x) = ask('/cancelled');
 $c->close;
 ok($x->wait_reset, 'a client that goes before the answer');
@@ -342,7 +364,17 @@ ok($t->wait_status(sub { $_[0]->agents('echo') == 0 }), 'it has gone');
 
 # The same with a real one, and a backend of HTTP/1.1.
 
-my $b = $t->backend(\&ws_echo);
+my $b = $t->backend(sub {
+    my ($c, $req) = @_;
+
+    return ws_echo($c, $req) if $req->{target} ne '/echo/last';
+
+    ws_accept($c, $req);
+    my ($piece, $len) = ('', 0);
+    $len += length $piece while ($piece = $c->read_some) ne '';
+    $c->note("last $len");
+    return 0;
+});
 my $agent = $t->agent(transport => 'auto',
                       backend => 'echo', host => $b->address,
                       args => [ '-transport=ptth' ]);
@@ -360,6 +392,18 @@ is($b->wait_note(qr/^closed/), 'closed 4001', 'and is answered');
 $w = ws_connect($t->client, '/echo/drop');
 $w->text('drop');
 like($w->{stream}->wait_end, qr/^(?:eof|reset)$/, 'a backend that drops it');
+
+# The last that clients send who go at once.
+
+for my $i (1 .. 30) {
+    my $c = ws_connect($t->client, '/echo/last')->{stream};
+    $c->write('x' x (300_000 + $i));
+    $c->close;
+}
+
+my @lost = grep { my $i = $_; !$b->wait_note(qr/^last ${\(300_000 + $i)}$/, 5) }
+               1 .. 30;
+is("@lost", '', 'all that clients have sent who go at once');
 
 $w = ws_connect($t->client, '/echo/kill');
 $w->text('hello');
