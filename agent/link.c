@@ -7,7 +7,7 @@
 #include "idlist.h"
 #include "memory.h"
 
-#define DIAL_TIMEOUT_MS 5000
+#define ANSWER_TIMEOUT_MS 5000
 #define RETRY_AFTER_MAX 300 /* seconds */
 #define WORKERS_MAX 4096
 
@@ -253,18 +253,18 @@ void link_tick(struct link *l)
         return;
     }
 
-    if (timeout > DIAL_TIMEOUT_MS) {
-        timeout = DIAL_TIMEOUT_MS;
-    }
-
-    if (loop_now(l->all->loop) - l->since < timeout) {
+    if (!exchange_connected(l->exchange)) {
+        /* that has a time-out of its own */
+        l->since = loop_now(l->all->loop);
         return;
     }
 
-    if (exchange_connected(l->exchange)) {
+    if (timeout > ANSWER_TIMEOUT_MS) {
+        timeout = ANSWER_TIMEOUT_MS;
+    }
+
+    if (loop_now(l->all->loop) - l->since >= timeout) {
         fail(l, LINK_REFUSED, "no answer in time");
-    } else {
-        fail(l, LINK_AWAY, "no connection in time");
     }
 }
 

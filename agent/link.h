@@ -39,7 +39,7 @@ struct link {
     struct link *next; /* the user's */
     int worker;        /* of the proxy, once up: from 0 on; -1 is unknown */
     int workers;       /* how many there are; 0 is unknown */
-    uint64_t since;    /* when the state began, but for draining */
+    uint64_t since;    /* connected, or up */
     uint64_t retry_after; /* milliseconds, with LINK_BUSY */
     int status;        /* of an answer that is no upgrade; 0: there is none */
     struct buf answer; /* a 200 of this kind: its body */

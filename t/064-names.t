@@ -94,7 +94,7 @@ ok(length($c->body_piece), 'its first bytes');
 
 spew($names, '');
 $n->reload;
-ok($a->wait_log(qr/proxy unreachable: no connection in time/, 20),
+ok($a->wait_log(qr/proxy unreachable: Resolving timed out/, 20),
    'a dial is given up');
 
 # What was sent since then comes, too.
@@ -126,6 +126,20 @@ cmp_ok(now() - $began, '<', 30, 'when its time is over');
 unlink($names);
 ok(waitfor(sub { $t->get('/')->{status} == 200 }, 20), 'the name is back');
 $c->close;
+is(scalar($a->stop), 0, 'it ends well');
+
+
+# The first name server is dead, and the second one has its turn only after
+# five seconds, each time.
+
+spew($names, 'late');
+$a = $t->agent(transport => 'ptth', backend => 'b', host => $b->address,
+               proxy => 'https://one.test:' . $n->port('tls') . '/',
+               args => [ "-ca-file=$crt" ], preload => "$names.so",
+               env => { NAMES => $names }, wait => 0);
+ok($a->wait_log(qr/connected to proxy/, 30), 'a name that takes long');
+unlike($a->log, qr/unreachable/, 'is waited for');
+unlink($names);
 is(scalar($a->stop), 0, 'it ends well');
 
 
