@@ -1,21 +1,38 @@
 #!/usr/bin/perl
 
-# An agent that polls over TLS loses the proxy while its backend is quiet: the
-# backend's connection is closed soon.
+# An agent that polls over TLS: the proxy's certificate is another one, and so is
+# what -ca-file says; the proxy is lost while the backend is quiet: the backend's
+# connection is closed soon.
 
 use lib 't/lib';
 use InvertingProxy::Test;
 
 my $t = InvertingProxy::Test->new;
-my ($crt, $key) = $t->certificate_for('localhost');
+my @first = $t->certificate_for('localhost');
+my @second = $t->certificate_for('second');
+my ($crt, $key, $ca) = map { "$t->{dir}/$_" } qw(crt key ca);
 
 my $b = $t->backend(sub {
     my ($c, $req) = @_;
+
+    return $c->respond(200, [], 'fine') if $req->{target} ne '/quiet';
 
     $c->note('has it');
     $c->note('end') if $c->wait_end(30);
     return 0;
 });
+
+
+sub certify {
+    my ($to, $from) = @_;
+
+    spew($to, slurp($from));
+}
+
+
+certify($crt, $first[0]);
+certify($key, $first[1]);
+certify($ca, $first[0]);
 
 my $n = $t->nginx(workers => 1, http => <<"EOT");
     inverting_proxy_zone zone=main:4m;
@@ -35,9 +52,18 @@ EOT
 
 $n->allow_kill;
 
-$t->agent(transport => 'poll', backend => 'b', host => $b->address,
-          proxy => 'https://localhost:' . $n->port('TLS') . '/',
-          args => [ "-ca-file=$crt" ]);
+my $a = $t->agent(transport => 'poll', backend => 'b', host => $b->address,
+                  proxy => 'https://localhost:' . $n->port('TLS') . '/',
+                  args => [ "-ca-file=$ca" ]);
+is($t->get('/')->{status}, 200, 'it polls');
+
+certify($crt, $second[0]);
+certify($key, $second[1]);
+$n->reload;
+ok($a->wait_log(qr{proxy unreachable}), 'another certificate');
+certify($ca, $second[0]);
+ok(waitfor(sub { $t->get('/')->{status} == 200 }, 20),
+   '-ca-file is read again');
 
 my $c = $t->client;
 $c->request('GET', '/quiet');
