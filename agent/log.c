@@ -9,6 +9,9 @@
 
 #define LINE_MAX_BYTES 2048
 
+/* What comes before is how a proxy goes, not what keeps it away. */
+#define SETTLED_MS 5000
+
 static bool debug_on;
 
 
@@ -100,14 +103,20 @@ void log_debug(const char *format, ...)
 }
 
 
+static uint64_t clock_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+
+    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
+
 bool log_allowed(struct log_brake *brake, uint64_t interval_ms,
                  unsigned *suppressed)
 {
-    struct timespec now;
-    uint64_t ms;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    ms = (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+    uint64_t ms = clock_ms();
 
     if (ms < brake->until) {
         brake->swallowed++;
@@ -122,9 +131,41 @@ bool log_allowed(struct log_brake *brake, uint64_t interval_ms,
 }
 
 
-bool log_changed(struct log_brake *brake, int before, int now)
+/* Without its digits: how long something took is nothing new. */
+static uint32_t hash(const char *text)
 {
+    uint32_t h = 0;
+
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9') {
+            h = h * 31 + (unsigned char) *text;
+        }
+    }
+
+    return h;
+}
+
+
+bool log_reason(struct log_reason *last, bool first, int status,
+                const char *why)
+{
+    uint64_t ms = clock_ms();
+    uint32_t text = hash(why);
     unsigned others;
 
-    return before != now && log_allowed(brake, 60000, &others);
+    if (first) {
+        last->first = ms;
+
+    } else if (status == last->status
+               && (text == last->text || ms - last->first < SETTLED_MS)) {
+        return false;
+
+    } else if (!log_allowed(&last->brake, 60000, &others)) {
+        return false;
+    }
+
+    last->status = status;
+    last->text = text;
+
+    return true;
 }

@@ -35,9 +35,18 @@ bool log_allowed(struct log_brake *brake, uint64_t interval_ms,
                  unsigned *suppressed);
 
 /*
- * Whether a line that said one status, of a proxy that is away, is to be
- * followed by one that says another: once a minute at most.
+ * What keeps a proxy away, as the last line said it. log_reason() is whether
+ * another line is due: the first one, one of another status (0 is no answer)
+ * or, after a while, with another text; but for the first once a minute.
  */
-bool log_changed(struct log_brake *brake, int before, int now);
+struct log_reason {
+    struct log_brake brake;
+    uint64_t first; /* ms, when that was */
+    int status;
+    uint32_t text; /* a hash */
+};
+
+bool log_reason(struct log_reason *last, bool first, int status,
+                const char *why);
 
 #endif

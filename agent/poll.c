@@ -52,8 +52,7 @@ struct poller {
     uint64_t backoff;
     uint64_t pause;
     enum state state;
-    int down; /* the status that the last line said; 0: no answer */
-    struct log_brake brake;
+    struct log_reason down;
 
     struct idset *seen;
     struct waiting *first; /* IDs whose turn has not come */
@@ -83,10 +82,9 @@ static void state_up(struct poller *p)
 
 static void state_down(struct poller *p, int status, const char *why)
 {
-    if (p->state != STATE_DOWN || log_changed(&p->brake, p->down, status)) {
+    if (log_reason(&p->down, p->state != STATE_DOWN, status, why)) {
         log_warn("proxy unreachable: %s; retrying", why);
         p->state = STATE_DOWN;
-        p->down = status;
     }
 }
 

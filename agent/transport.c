@@ -17,8 +17,7 @@ struct transport {
     struct ptth *ptth;
     bool polling;
     enum state state; /* of PTTH; polling has its own */
-    int status;       /* that the last line said; 0: no answer */
-    struct log_brake brake;
+    struct log_reason away;
     int busy;         /* of the two, since transport_stop() */
     void (*on_quiet)(void *arg);
     void *arg;
@@ -63,15 +62,13 @@ static void on_away(void *arg, int status, const char *why)
     struct transport *t = arg;
 
     if (t->polling
-        || (t->state == STATE_DOWN
-            && !log_changed(&t->brake, t->status, status)))
+        || !log_reason(&t->away, t->state != STATE_DOWN, status, why))
     {
         return;
     }
 
     log_warn("proxy unreachable: %s; retrying", why);
     t->state = STATE_DOWN;
-    t->status = status;
 }
 
 

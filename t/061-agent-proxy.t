@@ -78,6 +78,24 @@ for my $transport (qw(poll ptth)) {
 }
 
 
+# away, and then it is there, but its certificate is none for us
+
+my @cert = $t->certificate_for('localhost');
+
+for my $transport (qw(poll ptth)) {
+    my $strange = $t->backend(sub { 0 }, start => 0, tls => \@cert);
+
+    $a = $t->agent(proxy => 'https://' . $strange->address, backend => 'b',
+                   host => $b->address, transport => $transport, wait => 0);
+    ok($a->wait_log(qr/proxy unreachable: .*(?:refused|connect)/),
+       "$transport: the proxy is away");
+    $strange->start;
+    ok($a->wait_log(qr/proxy unreachable: .*certificate/, 20), 'it is strange');
+    is(lines($a, 'proxy unreachable'), 2, 'a line for each');
+    is(scalar($a->stop), 0, 'it ends well');
+}
+
+
 # what polls may be answered: the state is the spool's, a file says which
 
 my $mode = "$t->{dir}/mode";
