@@ -1,6 +1,8 @@
 #include "carriers.h"
 
 #include <errno.h>
+#include <openssl/pem.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +22,39 @@ static bool readable(const char *flag, const char *path)
     log_error("-%s: cannot read \"%s\": %s", flag, path, strerror(errno));
 
     return false;
+}
+
+
+static int on_passphrase(char *buf, int size, int writing, void *arg)
+{
+    bool *asked = arg;
+
+    (void) buf;
+    (void) size;
+    (void) writing;
+    *asked = true;
+
+    return -1;
+}
+
+
+/* What else may be wrong with it is libcurl's to say. */
+static bool usable_key(const char *flag, const char *path)
+{
+    bool asked = false;
+    FILE *f = path != NULL ? fopen(path, "re") : NULL;
+
+    if (f != NULL) {
+        EVP_PKEY_free(PEM_read_PrivateKey(f, NULL, on_passphrase, &asked));
+        fclose(f);
+    }
+
+    if (asked) {
+        log_error("-%s: the key in \"%s\" has a passphrase, and there is "
+                  "nobody to ask for it; use one that has none", flag, path);
+    }
+
+    return !asked;
 }
 
 
@@ -75,6 +110,11 @@ struct carrier *carrier_to_proxy(struct loop *loop,
 
     if (options->client_key != NULL && options->client_cert == NULL) {
         log_error("-client-key: there is no -client-cert to it");
+        return NULL;
+    }
+
+    if (!usable_key("client-cert", options->client_cert)
+        || !usable_key("client-key", options->client_key)) {
         return NULL;
     }
 

@@ -322,6 +322,9 @@ CURL *curlmulti_easy(struct curlmulti *m)
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     /* a name that is given up: do not wait for the thread that resolves it */
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+    /* of a -client-key: else it is asked for on the terminal, meanwhile
+     * nothing else is done */
+    curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
     /* else those of a -ca-file are what they were for a day; bursts of
      * connections need not read it each time */
     curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 1L);

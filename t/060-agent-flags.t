@@ -241,4 +241,34 @@ for my $arg ('-ca-file=/nowhere', '-client-cert=/nowhere',
             "-proxy=$url/", '-backend=b', $arg);
 }
 
+
+# a key with a passphrase: nobody is asked for it
+
+my $locked = $t->dir . '/secret.key';
+my $plain = $t->dir . '/plain.key';
+
+spew($plain, slurp($client_key));
+$r = run_command([ qw(openssl pkey -aes256 -passout pass:secret),
+                   '-in', $client_key, '-out', $locked ]);
+is($r->{status}, 0, 'a key with a passphrase') or diag($r->{err});
+
+for my $args ([ "-client-cert=$client_crt", "-client-key=$locked" ],
+              [ "-client-cert=$locked" ])
+{
+    refused(1, qr/-client-(?:key|cert): the key in .* has a passphrase/,
+            "-proxy=$url/", '-backend=b', @$args);
+}
+
+# that the agent has got only now
+
+$other = $t->agent(proxy => "$url/cert", backend => 'c', host => $b->address,
+                   args => [ "-ca-file=$crt", "-client-cert=$client_crt",
+                             "-client-key=$plain" ]);
+is($t->get('/c')->{status}, 200, 'a key without one');
+spew($plain, slurp($locked));
+$n->reload;
+ok($other->wait_log(qr/unreachable: .*private key/, 20), 'then with one');
+unlike($other->log, qr/pass phrase/i, 'nobody is asked');
+is(scalar($other->stop), 0, 'it ends well');
+
 $t->done;
