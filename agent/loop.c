@@ -8,6 +8,8 @@
 /* Tasks queue tasks; so many a turn, then the sockets have their turn. */
 #define TASKS_PER_TURN 10000
 
+#define CLOSING_TURNS 3
+
 
 static void on_again(uv_idle_t *again)
 {
@@ -156,14 +158,21 @@ static void close_handle(uv_handle_t *handle, void *arg)
 }
 
 
-void loop_free(struct loop *loop)
+bool loop_free(struct loop *loop)
 {
     loop_run_tasks(loop);
     uv_walk(&loop->uv, close_handle, NULL);
-    uv_run(&loop->uv, UV_RUN_DEFAULT);
+
+    for (int i = 0; i < CLOSING_TURNS && uv_run(&loop->uv, UV_RUN_NOWAIT) != 0;
+         i++)
+    {
+        /* handles are closed at the end of a turn */
+    }
+
     bury(loop);
     free(loop->graveyard);
-    uv_loop_close(&loop->uv);
+
+    return uv_loop_close(&loop->uv) == 0;
 }
 
 

@@ -54,8 +54,9 @@ int loop_init(struct loop *loop);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
-/* Closes what is left, frees what was deferred. */
-void loop_free(struct loop *loop);
+/* Closes what is left, frees what was deferred; false if a name is still being
+ * resolved, which may take minutes: exit() would wait for that, too. */
+bool loop_free(struct loop *loop);
 
 /* Milliseconds, cached per turn. */
 static inline uint64_t loop_now(struct loop *loop)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "log.h"
@@ -148,7 +149,7 @@ static bool init(void)
 
 
 /* In reverse. */
-static void fini(void)
+static void fini(int status)
 {
     if (agent.transport != NULL) {
         transport_free(agent.transport);
@@ -160,7 +161,10 @@ static void fini(void)
         proxy_free(agent.proxy);
     }
 
-    loop_free(&agent.loop);
+    if (!loop_free(&agent.loop)) {
+        _exit(status);
+    }
+
     curl_global_cleanup();
 }
 
@@ -185,7 +189,7 @@ int main(int argc, char **argv)
             rc = EXIT_NOT_STARTED;
         }
 
-        fini();
+        fini(rc);
     }
 
     options_free(&agent.options);

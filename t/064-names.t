@@ -143,6 +143,39 @@ unlink($names);
 is(scalar($a->stop), 0, 'it ends well');
 
 
+# An agent may end while a name can't be resolved; its backend's as well, which
+# somebody has asked for.
+
+spew($names, '');
+
+for my $proxy ('http://one.test:' . $n->port,
+               'https://one.test:' . $n->port('tls'), 'http://127.0.0.1:' . $n->port)
+{
+    for my $transport (qw(poll ptth)) {
+        my $requested = $proxy !~ /one/;
+
+        $a = $t->agent(transport => $transport, backend => 'b',
+                       host => 'one.test:' . $b->port, proxy => $proxy,
+                       args => [ "-ca-file=$crt" ], preload => "$names.so",
+                       env => { NAMES => $names }, wait => $requested);
+
+        if ($requested) {
+            $c = $t->client;
+            $c->request('GET', '/');
+        }
+
+        nap(1);
+        $began = now();
+        $a->signal('TERM');
+        $a->signal('TERM') if $requested;
+        is($a->wait_end(30), 0, "$transport, $proxy: it ends, with status 0");
+        cmp_ok(now() - $began, '<', 10, 'soon');
+    }
+}
+
+unlink($names);
+
+
 # A name with two addresses, the first of which gives no answer; a backend's
 # and the proxy's.
 
