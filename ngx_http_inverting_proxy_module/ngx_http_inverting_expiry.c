@@ -103,19 +103,28 @@ static ngx_uint_t
 ngx_http_inverting_expired_locked(ngx_http_inverting_zone_t *zone,
     ngx_http_inverting_backend_t *backend)
 {
-    time_t  seen;
+    ngx_msec_t  since;
 
     /* a long response is as good as a poll */
 
     if (backend->record->configured
-        || ngx_http_inverting_present_locked(backend, zone->expiry * 1000))
+        || backend->nreceivers || backend->active)
     {
         return 0;
     }
 
-    seen = ngx_max(backend->last_seen, backend->created);
+    /* the wall clock may be set; another worker's may be ahead of ours */
 
-    return ngx_time() - seen >= zone->expiry;
+    since = backend->expected;
+
+    if (backend->last_present
+        && (ngx_msec_int_t) (backend->last_present - since) > 0)
+    {
+        since = backend->last_present;
+    }
+
+    return (ngx_msec_int_t) (ngx_current_msec - since)
+           >= (ngx_msec_int_t) zone->expiry * 1000;
 }
 
 

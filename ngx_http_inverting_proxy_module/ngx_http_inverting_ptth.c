@@ -502,6 +502,7 @@ ngx_http_inverting_ptth_seen(ngx_http_inverting_ptth_t *ptth)
 
     if (rcv->backend) {
         rcv->backend->last_seen = ngx_time();
+        rcv->backend->expected = ngx_current_msec;
     }
 
     ngx_http_inverting_unlock(zone);

@@ -204,7 +204,7 @@ ngx_http_inverting_registry_set_locked(ngx_http_inverting_zone_t *zone,
         }
 
         /* whoever says so once more expects its agent from now on */
-        backend->created = ngx_time();
+        backend->expected = ngx_current_msec;
 
         if (ngx_http_inverting_record_equal(backend->record, record)) {
             return NGX_OK;
@@ -388,7 +388,7 @@ ngx_http_inverting_backend_make(ngx_http_inverting_registry_sh_t *sh,
 
     backend->record = &block->record;
     backend->next = sh->first;
-    backend->created = ngx_time();
+    backend->expected = ngx_current_msec;
 
     ngx_http_inverting_backend_reset(backend);
 

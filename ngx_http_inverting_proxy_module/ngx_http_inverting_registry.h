@@ -46,6 +46,8 @@ struct ngx_http_inverting_backend_s {
 
     /* the exchange's: guarded by the zone's lock, derivable by a scan */
     ngx_msec_t                       last_present; /* ngx_current_msec */
+    ngx_msec_t                       expected;     /* and so is this: since
+                                                      then "expiry" counts */
     uint32_t                         waiting;      /* OPENING and WAITING */
     uint32_t                         active;       /* ASSIGNED, ANSWERING */
     uint32_t                         nreceivers;
@@ -58,7 +60,6 @@ struct ngx_http_inverting_backend_s {
     uint32_t                         queue_last;
 
     /* wall clock */
-    time_t                           created;      /* in here */
     time_t                           last_seen;    /* 0: never */
     time_t                           last_used;    /* of a request, 0: never */
     uint32_t                         logged_absent;

@@ -136,6 +136,29 @@ SKIP: {
 }
 
 
+# The clock is set, by much more than that: nothing expires.
+
+my $clock = "$t->{dir}/clock";
+my $r = run_command([ 'gcc', '-shared', '-fPIC', '-O1', '-o', "$clock.so",
+                      't/lib/clock.c', '-ldl' ]);
+is($r->{status}, 0, 'gcc') or diag($r->{err});
+
+$expiry = 3600;
+my $set = $t->nginx(http => conf('state=%%DIR%%/state/main.db'),
+                    env => { CLOCK => $clock }, preload => "$clock.so");
+$expiry = 3;
+
+$r = $t->get('/api/backends', port => $set->port, method => 'POST',
+             body => '{"id":"one","endUser":"u","pathPrefixes":["/"]}');
+is($r->{status}, 200, 'a backend');
+
+spew($clock, '');
+nap(4);
+$r = $t->get('/api/backends/one', port => $set->port);
+is($r->{status}, 200, 'the clock is set: it is there');
+unlike($set->log, qr/expires/, 'and nothing is said');
+unlink($clock);
+
 # Whoever creates one anew expects its agent from then on; also while the state
 # has been waiting to let it go, in every worker.
 
@@ -197,7 +220,7 @@ for my $bad ('expiry=0', 'expiry=x', 'expiry=', 'expiry=1s expiry=2s',
     like($r->{out}, qr/\[emerg\].*inverting_proxy_zone/, "$bad: says why");
 }
 
-my $r = $n->test(http => 'inverting_proxy_zone zone=a:4m state=s/x;'
+$r = $n->test(http => 'inverting_proxy_zone zone=a:4m state=s/x;'
                          . 'inverting_proxy_zone zone=b:4m state=s/x;');
 like($r->{out}, qr/state file.*"b" is that of "a"/, 'a file of two zones');
 
