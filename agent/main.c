@@ -1,4 +1,5 @@
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -92,6 +93,22 @@ static void init_signals(void)
 }
 
 
+/* Of those of stdin, stdout and stderr that are closed: else the next thing
+ * that is opened gets the lines of the log. */
+static void init_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+
 /* As many open files as the requests in progress may need. */
 static void init_limits(void)
 {
@@ -171,7 +188,10 @@ static void fini(int status)
 
 int main(int argc, char **argv)
 {
-    int rc = options_parse(&agent.options, argc, argv, stderr);
+    int rc;
+
+    init_descriptors();
+    rc = options_parse(&agent.options, argc, argv, stderr);
 
     if (rc == 0 && agent.options.help) {
         options_help(stdout);

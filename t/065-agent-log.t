@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# An agent whose log nobody reads: the pipe is full.
+# An agent whose log nobody reads: the pipe is full, or there is none.
 
 use lib 't/lib';
 use InvertingProxy::Test;
@@ -67,6 +67,21 @@ ok(waitfor(sub { sysread($log, $text, 65536) && $text =~ /later/ }),
    'it writes again when there is room');
 $client->close;
 
+$a->signal('TERM');
+ok($a->wait(10), 'it ends');
+is($a->status, 0, 'well');
+
+# nothing to read, nor to write to: descriptors that it opens are others
+
+$a = InvertingProxy::Test::Process->spawn(
+    name => 'agent without a log',
+    argv => [ 'sh', '-c', 'exec "$@" <&- >&- 2>&-', 'sh',
+              InvertingProxy::Test::Agent::binary(), '-debug', '-backend=b',
+              '-proxy=http://127.0.0.1:' . $n->port, '-host=' . $b->address,
+              '-transport=poll' ]);
+
+ok(waitfor(sub { $t->status->agents('b') }), 'one without a log');
+is($t->get("/$_")->{status}, 200, 'it works') for 1 .. 20;
 $a->signal('TERM');
 ok($a->wait(10), 'it ends');
 is($a->status, 0, 'well');
