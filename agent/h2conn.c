@@ -295,6 +295,11 @@ static void on_headers(struct h2conn *c, const nghttp2_frame *f)
         if (end) {
             finish(c, f->hd.stream_id, &none);
         }
+
+    } else if (c->response.head.status < 100) {
+        /* to nghttp2 that is a final one */
+        reset(c, s->id);
+        lose(s, EXCHANGE_BAD, false, "an invalid status");
     }
 }
 

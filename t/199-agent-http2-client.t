@@ -73,6 +73,11 @@ my %path = (
     },
     '/bad/no-status' => sub { raw_head(@_, server => 'x') },
     '/bad/101' => sub { raw_head(@_, ':status' => 101) },
+    '/bad/099' => sub {
+        my ($x) = @_;
+        $x->{http2}->send_fields($x->{id}, literal(':status' => '099'));
+        $x->data('a body', end => 1);
+    },
     '/bad/head' => sub {
         raw_head(@_, ':status' => 200, map { ("x$_" => 'y' x 1000) } 1 .. 70);
     },
@@ -371,7 +376,8 @@ begin();
 is(status_of(get('/interim')), 200, 'interim responses are no answer');
 
 for my $case ([ '/bad/name' ], [ '/bad/connection' ], [ '/bad/no-status' ],
-              [ '/bad/101' ], [ '/bad/head' ], [ '/bad/fields' ])
+              [ '/bad/101' ], [ '/bad/099' ], [ '/bad/head' ],
+              [ '/bad/fields' ])
 {
     is(status_of(get($case->[0])), 502, "$case->[0] is 502");
 }
