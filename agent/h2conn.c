@@ -387,6 +387,9 @@ static int on_stream_close(nghttp2_session *h2, int32_t id, uint32_t code,
         return 0;
     }
 
+    /* the connection goes on: that it had been kept is not why */
+    s->kept = false;
+
     snprintf(why, sizeof(why), "the stream was reset: %s",
              nghttp2_http2_strerror(code));
     lose(s, EXCHANGE_RESET, code == NGHTTP2_REFUSED_STREAM, why);

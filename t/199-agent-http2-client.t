@@ -32,7 +32,11 @@ my %path = (
         return $x->rst(REFUSED_STREAM);
     },
     '/refused' => sub { $_[0]->rst(REFUSED_STREAM) },
-    '/reset' => sub { $_[0]->rst(INTERNAL_ERROR) },
+    '/reset' => sub {
+        my ($x) = @_;
+        $x->note('reset');
+        return $x->rst(INTERNAL_ERROR);
+    },
 
     # It was not looked at: the connection ends, with those before.
     '/leave' => sub {
@@ -284,6 +288,7 @@ for my $case ([ 'GET' ], [ 'POST', body => '' ], [ 'POST', body => 'pay' ],
         warm();
         is(status_of($h->request($method, $path, @body)), 502,
            "$name: $path is 502");
+        is(scalar(made()), 1, 'made once') if $path eq '/reset';
     }
 
     warm();
