@@ -20,6 +20,7 @@ struct h2client {
     struct loop *loop;
     struct pool *pool;
     struct h2conn *first; /* the oldest, so that the others become idle */
+    size_t allowed; /* see h2conn_new() */
     struct span scheme;
     uv_timer_t *tick;
 };
@@ -106,7 +107,8 @@ static struct h2conn *choose(struct h2client *client)
         link = &(*link)->next;
     }
 
-    *link = h2conn_new(client->loop, client->pool, &handler, client);
+    *link = h2conn_new(client->loop, client->pool, &handler, client,
+                       &client->allowed);
     uv_timer_start(client->tick, on_tick, TICK_MS, TICK_MS);
 
     return *link;
@@ -427,6 +429,7 @@ struct carrier *h2client_new(struct loop *loop, const struct origin *origin,
 
     client->base.ops = &h2_ops;
     client->loop = loop;
+    client->allowed = SIZE_MAX;
     client->pool = pool_new(loop, origin, curl);
     client->scheme = origin->tls ? SPAN("https") : SPAN("http");
     client->tick = mem_zalloc(sizeof(*client->tick));

@@ -82,16 +82,20 @@ static void lose(struct h2stream *s, enum exchange_result result, bool refused,
 }
 
 
+/* How many streams the backend allows, as far as is known. */
+static size_t streams_allowed(const struct h2conn *c)
+{
+    return c->settled ? nghttp2_session_get_remote_settings(
+                            c->h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+                      : *c->allowed;
+}
+
+
 size_t h2conn_room(const struct h2conn *c)
 {
-    size_t max = STREAMS_MAX;
+    size_t max = streams_allowed(c);
 
-    if (c->settled) {
-        uint32_t theirs = nghttp2_session_get_remote_settings(
-            c->h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-
-        max = theirs < max ? theirs : max;
-    }
+    max = max < STREAMS_MAX ? max : STREAMS_MAX;
 
     return c->retired || c->nstreams >= max ? 0 : max - c->nstreams;
 }
@@ -308,6 +312,7 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *f, void *arg)
 {
     static const struct head none;
     struct h2conn *c = arg;
+    size_t n;
 
     (void) h2;
 
@@ -325,6 +330,9 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *f, void *arg)
 
     case NGHTTP2_SETTINGS:
         c->settled = true;
+        /* a new connection has room for one in any case */
+        n = streams_allowed(c);
+        *c->allowed = n > 0 ? n : 1;
         break;
 
     case NGHTTP2_GOAWAY:
@@ -700,12 +708,14 @@ static void new_session(struct h2conn *c)
 
 
 struct h2conn *h2conn_new(struct loop *loop, struct pool *pool,
-                          const struct h2conn_handler *handler, void *arg)
+                          const struct h2conn_handler *handler, void *arg,
+                          size_t *allowed)
 {
     struct h2conn *c = mem_zalloc(sizeof(*c));
 
     c->handler = handler;
     c->arg = arg;
+    c->allowed = allowed;
     c->loop = loop;
     c->flush.run = run_flush;
     c->since = loop_now(loop);

@@ -71,6 +71,7 @@ struct h2conn {
     /* the rest belongs to h2conn.c */
     const struct h2conn_handler *handler;
     void *arg;
+    size_t *allowed;
     struct loop *loop;
     struct conn *conn;
     nghttp2_session *h2;
@@ -90,9 +91,14 @@ struct h2conn {
     const char *broken; /* it ends; why */
 };
 
-/* Dial, by the pool; it may be used at once. */
+/*
+ * Dial, by the pool; it may be used at once. *allowed is the caller's, for all
+ * connections: how many streams the backend has allowed on the last one; at
+ * first as many as there can be.
+ */
 struct h2conn *h2conn_new(struct loop *loop, struct pool *pool,
-                          const struct h2conn_handler *handler, void *arg);
+                          const struct h2conn_handler *handler, void *arg,
+                          size_t *allowed);
 
 /* For how many more streams there is room. */
 size_t h2conn_room(const struct h2conn *c);

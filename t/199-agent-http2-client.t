@@ -157,6 +157,31 @@ sub serve {
 }
 
 
+# Two at a time, answered when no more come; it has not looked at the others.
+
+sub two {
+    my ($c) = @_;
+
+    my $h2 = InvertingProxy::Test::Http2->new(
+        stream => $c, role => 'server', notes => $c->{notes},
+        settings => { MAX_CONCURRENT_STREAMS => 2 });
+    my @open;
+
+    until ($h2->{closed}) {
+        my $n = @{$h2->{arrived}};
+        next if $h2->wait(sub { @{$h2->{arrived}} > $n }, 0.2);
+
+        fine($_) for @open;
+        my @refused = splice(@{$h2->{arrived}});
+        @open = splice(@refused, 0, 2);
+        $h2->raw(join('', map { frame(RST_STREAM, 0, $_->{id},
+                                      pack('N', REFUSED_STREAM)) } @refused));
+    }
+
+    return 0;
+}
+
+
 # As Node does, and gRPC: all of the answer, and no interest in the rest.
 
 sub early {
@@ -193,7 +218,7 @@ sub begin {
     unlink($go);
 
     %settings = %{$opt{settings} || {}};
-    $b = $t->backend(\&serve, raw => 1,
+    $b = $t->backend($opt{serve} || \&serve, raw => 1,
                      $opt{tls} ? (tls => [ $crt, $key ], alpn => [ 'h2' ])
                                : ());
     $a = $t->agent(transport => 'ptth', proxy => $p->url, backend => 'b',
@@ -254,6 +279,12 @@ is(scalar(grep { $_->{sha256} eq body_sha256('key', LARGE) } @x), 6,
    'all are answered');
 cmp_ok(connections(), '<=', 6, 'on no more connections than it takes');
 cmp_ok(connections(), '>', 1, 'which is more than one');
+
+begin(serve => \&two);
+@x = map { get("/n/$_") } 1 .. 40;
+$h->wait(sub { !grep { !$_->{ended} } @x }, 30);
+is(scalar(grep { ($_->{status} // 0) == 200 } @x), 40,
+   'forty at once, before it has said so');
 
 begin(settings => { MAX_CONCURRENT_STREAMS => 0 });
 is(status_of(get('/first')), 200, 'one that wants none, and then has some');
