@@ -458,10 +458,12 @@ void h2conn_free(struct h2conn *c)
 static void close_down(struct h2conn *c, enum exchange_result result,
                        const char *why)
 {
+    bool opened = c->conn != NULL;
+
     c->retired = true;
 
     while (c->first != NULL) {
-        lose(c->first, result, false, why);
+        lose(c->first, result, opened && !c->first->sent, why);
     }
 
     c->handler->closed(c->arg, c);

@@ -182,6 +182,24 @@ sub two {
 }
 
 
+# Does not read what comes after the first head, and goes.
+
+sub stuck {
+    my ($c) = @_;
+
+    return serve($c) if $c->{number} > 1;
+
+    my $h2 = InvertingProxy::Test::Http2->new(
+        stream => $c, role => 'server', notes => $c->{notes},
+        settings => { INITIAL_WINDOW_SIZE => 2 ** 31 - 1 });
+
+    $h2->window(0, 2 ** 30);
+    $h2->take(10);
+    waitfor(sub { -e $go }, 60);
+    exit(0);
+}
+
+
 # As Node does, and gRPC: all of the answer, and no interest in the rest.
 
 sub early {
@@ -219,6 +237,7 @@ sub begin {
 
     %settings = %{$opt{settings} || {}};
     $b = $t->backend($opt{serve} || \&serve, raw => 1,
+                     rcvbuf => $opt{rcvbuf},
                      $opt{tls} ? (tls => [ $crt, $key ], alpn => [ 'h2' ])
                                : ());
     $a = $t->agent(transport => 'ptth', proxy => $p->url, backend => 'b',
@@ -339,6 +358,19 @@ is(status_of($x), 200, 'one that is not covered');
 $first->data('half', end => 1);
 is(status_of($first), 200, 'one that is');
 is($first->{body}, 'fine halfhalf', 'with its body');
+
+
+# Requests that have not left the agent when a connection ends
+
+begin(serve => \&stuck, rcvbuf => 65536);
+my $up = $h->request('POST', '/up', body => body_bytes('key', LARGE));
+$h->drain(2);
+@x = map { $h->request('POST', "/n/$_", body => 'pay') } 1 .. 3;
+$h->drain(0.5);
+spew($go, '');
+is(status_of($up), 502, 'an upload to a backend that goes is lost');
+is(status_of($_), 200, 'one that was behind it is not') for @x;
+is(scalar(made()), 3, 'and made once');
 
 
 # Answers to requests of which more was to come
