@@ -97,7 +97,12 @@ size_t h2conn_room(const struct h2conn *c)
 
     max = max < STREAMS_MAX ? max : STREAMS_MAX;
 
-    return c->retired || c->nstreams >= max ? 0 : max - c->nstreams;
+    if (c->retired || c->nstreams >= max
+        || !nghttp2_session_check_request_allowed(c->h2)) {
+        return 0;
+    }
+
+    return max - c->nstreams;
 }
 
 

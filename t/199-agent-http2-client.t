@@ -200,6 +200,27 @@ sub stuck {
 }
 
 
+# Breaks the rules while it does not read, and then reads on.
+
+sub wrong {
+    my ($c) = @_;
+
+    return serve($c) if $c->{number} > 1;
+
+    my $h2 = InvertingProxy::Test::Http2->new(
+        stream => $c, role => 'server', notes => $c->{notes},
+        settings => { INITIAL_WINDOW_SIZE => 2 ** 31 - 1 });
+
+    $h2->window(0, 2 ** 30);
+    $h2->take(10);
+    nap(1);
+    $h2->send(DATA, 0, 0, 'of no stream');
+    waitfor(sub { -e $go }, 60);
+    $h2->wait_end(10);
+    return 0;
+}
+
+
 # As Node does, and gRPC: all of the answer, and no interest in the rest.
 
 sub early {
@@ -371,6 +392,15 @@ spew($go, '');
 is(status_of($up), 502, 'an upload to a backend that goes is lost');
 is(status_of($_), 200, 'one that was behind it is not') for @x;
 is(scalar(made()), 3, 'and made once');
+
+
+begin(serve => \&wrong, rcvbuf => 65536);
+$up = $h->request('POST', '/up', body => body_bytes('key', LARGE));
+$h->drain(2);
+is(status_of(get('/after')), 200,
+   'nothing waits for a connection that is to end');
+spew($go, '');
+is(status_of($up), 502, 'what was on it ends with it');
 
 
 # Answers to requests of which more was to come
