@@ -91,7 +91,7 @@ static size_t streams_allowed(const struct h2conn *c)
 }
 
 
-size_t h2conn_room(const struct h2conn *c)
+static size_t room(const struct h2conn *c)
 {
     size_t max = streams_allowed(c);
 
@@ -103,6 +103,14 @@ size_t h2conn_room(const struct h2conn *c)
     }
 
     return max - c->nstreams;
+}
+
+
+/* Uploads that the backend does not take may have all of the window: bodies of
+ * other requests would wait for them. */
+size_t h2conn_room(const struct h2conn *c)
+{
+    return nghttp2_session_get_remote_window_size(c->h2) > 0 ? room(c) : 0;
 }
 
 
@@ -540,7 +548,7 @@ static void send_all(struct h2conn *c)
  * tried again with a new one. */
 static bool is_spent(const struct h2conn *c)
 {
-    return c->nstreams == 0 && (c->retired || h2conn_room(c) == 0);
+    return c->nstreams == 0 && (c->retired || room(c) == 0);
 }
 
 

@@ -221,6 +221,22 @@ sub wrong {
 }
 
 
+# Gives no window back: that of the connection is one upload's.
+
+sub full {
+    my ($c) = @_;
+
+    return serve($c) if $c->{number} > 1;
+
+    my $h2 = InvertingProxy::Test::Http2->new(
+        stream => $c, role => 'server', notes => $c->{notes},
+        grant => 'none');
+
+    $h2->wait_end(60);
+    return 0;
+}
+
+
 # As Node does, and gRPC: all of the answer, and no interest in the rest.
 
 sub early {
@@ -455,6 +471,17 @@ ok($h->wait(sub { !grep { !$_->{ended} } @x }), 'others go on');
 is(connections(), 1, 'on the same connection');
 $_->rst(CANCEL) for @slow;
 is(status_of(get('/after')), 200, 'and after it');
+
+
+# An upload that the backend does not take, with the connection's window
+
+begin(serve => \&full);
+$up = $h->request('POST', '/up', body => 'x' x 200_000);
+$h->drain(1);
+is(status_of($h->request('POST', '/after', body => 'pay')), 200,
+   'another request has a body, too');
+ok(!defined $up->{status}, 'the upload waits');
+$up->rst(CANCEL);
 
 
 # A connection that is dead does not stay the way for the next
