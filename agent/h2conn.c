@@ -694,6 +694,8 @@ static nghttp2_option *new_option(void)
     nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_no_closed_streams(o, 1);
     nghttp2_option_set_max_send_header_block_length(o, HEAD_SENT_MAX);
+    /* h2response_field() takes it away */
+    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(o, 1);
 
     return o;
 }

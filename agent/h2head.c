@@ -280,7 +280,8 @@ void h2response_field(struct h2response *r, struct span name,
 
     } else if (name.n > 0 && name.p[0] != ':') {
         name = keep_in(r->text, &r->used, name);
-        add_field(&r->head, name, keep_in(r->text, &r->used, value));
+        value = keep_in(r->text, &r->used, span_trim(value));
+        add_field(&r->head, name, value);
     }
 }
 

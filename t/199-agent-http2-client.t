@@ -68,6 +68,8 @@ my %path = (
         return $x->respond(200, [], body_bytes('key', LARGE));
     },
 
+    '/spaces' => sub { raw_head(@_, ':status' => 200, spaces => " a b\t ") },
+
     # Fields and framing that are not allowed
     '/bad/name' => sub {
         raw_head(@_, ':status' => 200, 'a b' => 'c');
@@ -499,6 +501,9 @@ spew($go, '');
 
 begin();
 is(status_of(get('/interim')), 200, 'interim responses are no answer');
+$x = get('/spaces');
+is(status_of($x), 200, 'white space around a value');
+is($x->header('spaces'), 'a b', 'is taken away');
 
 for my $case ([ '/bad/name' ], [ '/bad/connection' ], [ '/bad/no-status' ],
               [ '/bad/101' ], [ '/bad/099' ], [ '/bad/head' ],
