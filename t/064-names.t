@@ -149,7 +149,8 @@ is(scalar($a->stop), 0, 'it ends well');
 spew($names, '');
 
 for my $proxy ('http://one.test:' . $n->port,
-               'https://one.test:' . $n->port('tls'), 'http://127.0.0.1:' . $n->port)
+               'https://one.test:' . $n->port('tls'),
+               'http://127.0.0.1:' . $n->port)
 {
     for my $transport (qw(poll ptth)) {
         my $requested = $proxy !~ /one/;
@@ -167,7 +168,12 @@ for my $proxy ('http://one.test:' . $n->port,
         nap(1);
         $began = now();
         $a->signal('TERM');
-        $a->signal('TERM') if $requested;
+
+        if ($requested) {
+            $a->wait_log(qr/SIGTERM: finishing/);
+            $a->signal('TERM');
+        }
+
         is($a->wait_end(30), 0, "$transport, $proxy: it ends, with status 0");
         cmp_ok(now() - $began, '<', 10, 'soon');
     }
