@@ -198,7 +198,9 @@ const char *proxy_describe(const struct head *head, char *buf, size_t size)
         snprintf(buf, size, "it answers %d %.*s%s", head->status,
                  (int) head->reason.n, head->reason.p,
                  head->status == 401 ? "; there is no such -backend, or it is "
-                 "not for this -token-file or -client-cert" : "");
+                 "not for this -token-file or -client-cert"
+                 : head->status == 400 ? "; nginx says so if it does not like "
+                 "the -client-cert, or if -proxy should be https://" : "");
     }
 
     return buf;

@@ -241,6 +241,14 @@ for my $arg ('-ca-file=/nowhere', '-client-cert=/nowhere',
             "-proxy=$url/", '-backend=b', $arg);
 }
 
+# what nginx itself answers, and does not say why
+
+$other = $t->agent(proxy => 'http://127.0.0.1:' . $n->port('tls'),
+                   backend => 'b', host => $b->address, wait => 0);
+ok($other->wait_log(qr{answers 400 .*-proxy should be https://}),
+   'http where it is https');
+is(scalar($other->stop), 0, 'it ends well');
+
 
 # a key with a passphrase: nobody is asked for it
 
