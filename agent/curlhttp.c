@@ -1,5 +1,6 @@
 #include "curlhttp.h"
 
+#include <openssl/ssl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -336,6 +337,22 @@ static size_t header_cb(char *p, size_t size, size_t n, void *arg)
 }
 
 
+/* libcurl asks for the rest of a body and no more: what a TLS record has
+ * behind it waits for the next response, which it would come before. */
+static void check_excess(struct curl_exchange *x)
+{
+    struct curl_tlssessioninfo *tls = NULL;
+    CURL *easy = x->transfer.easy;
+
+    curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &tls);
+
+    if (tls != NULL && tls->internals != NULL
+        && SSL_has_pending(tls->internals)) {
+        curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    }
+}
+
+
 static size_t write_cb(char *p, size_t size, size_t n, void *arg)
 {
     struct curl_exchange *x = arg;
@@ -361,6 +378,10 @@ static size_t write_cb(char *p, size_t size, size_t n, void *arg)
     if (x->left > 0) {
         x->left -= (int64_t) n;
         check_left(x);
+
+        if (x->left == 0) {
+            check_excess(x);
+        }
     }
 
     return x->over ? 0 : n;
@@ -435,6 +456,8 @@ static void on_done(struct transfer *t, CURLcode code)
         dispose(x);
         return;
     }
+
+    curlmulti_idle(x->http->multi, &x->transfer, x->fd);
 
     if (x->whole) {
         e.result = EXCHANGE_OK;
@@ -726,6 +749,7 @@ static struct exchange *curl_start(struct carrier *c,
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
     curl_easy_setopt(easy, CURLOPT_READDATA, x);
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, x);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 0L);
     set_request(x, request);
     set_fields(x, request);
 

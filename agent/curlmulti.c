@@ -22,6 +22,8 @@ struct sock {
     struct watch *watch;
     int fd;
     bool ours; /* we are told when it is closed */
+    bool idle;
+    struct transfer *user; /* or the last one */
 };
 
 struct curlmulti {
@@ -113,10 +115,30 @@ static void action(struct curlmulti *m, curl_socket_t fd, int events)
 }
 
 
+/* libcurl (7.88) takes a connection by TLS on which something has come for a
+ * good one: only its end is a sign to it. */
+static void end_idle(struct sock *s)
+{
+    char buf[4096];
+
+    shutdown(s->fd, SHUT_RDWR);
+
+    while (recv(s->fd, buf, sizeof(buf), 0) > 0) {
+    }
+
+    watch_want(s->watch, 0);
+}
+
+
 static void on_socket(void *arg, int events)
 {
     struct sock *s = arg;
     int mask = 0;
+
+    if (s->idle) {
+        end_idle(s);
+        return;
+    }
 
     if ((events & UV_READABLE) != 0) {
         mask |= CURL_CSELECT_IN;
@@ -196,6 +218,8 @@ static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *arg,
     }
 
     watch_want(s->watch, want);
+    s->user = t;
+    s->idle = false;
 
     return 0;
 }
@@ -366,6 +390,18 @@ void curlmulti_push(struct curlmulti *m, struct transfer *t)
 
     if (fd != CURL_SOCKET_BAD) {
         action(m, fd, CURL_CSELECT_OUT);
+    }
+}
+
+
+void curlmulti_idle(struct curlmulti *m, struct transfer *t, int fd)
+{
+    struct sock *s = fd >= 0 && fd < m->nsocks ? m->socks[fd] : NULL;
+
+    /* else it was closed, and may be another one already */
+    if (s != NULL && s->ours && s->user == t) {
+        s->idle = true;
+        watch_want(s->watch, UV_READABLE);
     }
 }
 

@@ -48,6 +48,12 @@ void curlmulti_remove(struct curlmulti *m, struct transfer *t);
  */
 void curlmulti_push(struct curlmulti *m, struct transfer *t);
 
+/*
+ * The connection of a transfer that is over, if it is kept: whatever comes on
+ * it now, other than the next response, ends it.
+ */
+void curlmulti_idle(struct curlmulti *m, struct transfer *t, int fd);
+
 /* Watch the descriptor of a transfer that stays no more: it is the user's. */
 void curlmulti_let_go(struct curlmulti *m, int fd);
 

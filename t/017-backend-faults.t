@@ -170,8 +170,10 @@ my $b = $t->backend(sub {
 my $n = $t->nginx(workers => 2, http => <<'EOT');
     inverting_proxy_zone zone=main:4m;
     inverting_proxy_backend main real end_user=allUsers backend_user=me;
-    inverting_proxy_backend main more end_user=allUsers backend_user=me
-                            prefix=/more;
+    inverting_proxy_backend main more-http end_user=allUsers backend_user=me
+                            prefix=/http;
+    inverting_proxy_backend main more-https end_user=allUsers backend_user=me
+                            prefix=/https;
     inverting_proxy_agent_user me;
 
     server {
@@ -226,54 +228,84 @@ is($t->get('/ok/0')->{body}, 'fine', 'all is well in the end');
 
 # More than the length says, as of a CGI script that prints a body after its
 # answer to a HEAD: what the length says, and never more; and never the
-# beginning of the next response.
+# beginning of the next response. By TLS a connection that the backend closes
+# has more to read on it, too.
 
-my $more = $t->backend(sub {
-    my ($c) = @_;
+my @cert = $t->certificate_for('localhost');
 
-    while (my $req = $c->read_head) {
-        my $evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-        (my $what = $req->{target}) =~ s{^/more}{};
+for my $scheme ('http', 'https') {
+    my $more = $t->backend(sub {
+        my ($c) = @_;
 
-        if ($what eq '/length' || $what eq '/head') {
-            $c->write("${ok}Content-Length: 5\r\n\r\nhello$evil");
-        } elsif ($what eq '/later') {
-            $c->write("${ok}Content-Length: 5\r\n\r\nhello");
-            nap(0.02);
-            $c->write($evil);
-            $c->note('later');
-        } elsif ($what eq '/chunks') {
-            $c->write("${chunked}5\r\nhello\r\n0\r\n\r\n$evil");
-        } elsif ($what eq '/204') {
-            $c->write("HTTP/1.1 204 None\r\nTransfer-Encoding: chunked\r\n"
-                      . "\r\n0\r\n\r\n$evil");
-        } elsif ($what eq '/304') {
-            $c->write("HTTP/1.1 304 Not\r\nContent-Length: 4\r\n\r\nevil");
-        } else {
-            $c->write("${ok}Content-Length: 4\r\n\r\nfine");
+        while (my $req = $c->read_head) {
+            my $evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+            my $what = $req->{target};
+            $what =~ s{^/\w+}{};
+
+            if ($what eq '/length' || $what eq '/head') {
+                $c->write("${ok}Content-Length: 5\r\n\r\nhello$evil");
+            } elsif ($what eq '/later') {
+                $c->write("${ok}Content-Length: 5\r\n\r\nhello");
+                nap(0.02);
+                $c->write($evil);
+                $c->note('later');
+            } elsif ($what eq '/last') {
+                $c->write("${ok}Content-Length: 5\r\n\r\n");
+                nap(0.02);
+                $c->write("hello$evil");
+            } elsif ($what eq '/closed') {
+                $c->write("${ok}Content-Length: 5\r\n\r\nhello");
+                nap(0.02);
+                $c->{fh}->close;
+                $c->note('later');
+                return;
+            } elsif ($what eq '/chunks') {
+                $c->write("${chunked}5\r\nhello\r\n0\r\n\r\n$evil");
+            } elsif ($what eq '/204') {
+                $c->write("HTTP/1.1 204 None\r\nTransfer-Encoding: chunked\r\n"
+                          . "\r\n0\r\n\r\n$evil");
+            } elsif ($what eq '/304') {
+                $c->write("HTTP/1.1 304 Not\r\nContent-Length: 4\r\n\r\nevil");
+            } else {
+                $c->read_body($req);
+                $c->write("${ok}Content-Length: 4\r\n\r\nfine");
+            }
         }
-    }
-}, raw => 1);
+    }, raw => 1, $scheme eq 'https' ? (tls => [ @cert[0, 1] ]) : ());
 
-$t->agent(backend => 'more', host => $more->address);
+    my $id = "more-$scheme";
 
-for my $what (qw(length head later chunks 204 304)) {
-    for my $i (1 .. 3) {
-        my $m = $t->get("/more/$what",
-                        $what eq 'head' ? (method => 'HEAD') : ());
-        is($m->{status}, $what =~ /^\d/ ? $what : 200,
-           "more than there is to be, $what");
-        is($m->{body}, $what =~ /^[lc]/ ? 'hello' : '', 'nothing of it');
-        is($m->{cut}, undef, 'and all that is to be');
+    $t->agent(backend => $id,
+              $scheme eq 'https' ? (host => 'https://localhost:' . $more->port,
+                                    args => [ "-ca-file=$cert[0]" ])
+                                 : (host => $more->address));
 
-        # What comes together with the next request is taken for its response:
-        # that is how HTTP/1.1 is.
-        if ($what eq 'later') {
-            waitfor(sub { grep({ $_ eq 'later' } $more->notes) >= $i });
-            nap(0.05);
+    my $late = 0;
+
+    for my $what (qw(length head later last closed chunks 204 304)) {
+        for my $i (1 .. 3) {
+            my $name = "$scheme, $what";
+            my $m = $t->get("/$scheme/$what",
+                            $what eq 'head' ? (method => 'HEAD') : ());
+            is($m->{status}, $what =~ /^\d/ ? $what : 200,
+               "more than there is to be, $name");
+            is($m->{body}, $what =~ /^[lc]/ ? 'hello' : '', 'nothing of it');
+            is($m->{cut}, undef, 'and all that is to be');
+
+            # What comes together with the next request is taken for its
+            # response: that is how HTTP/1.1 is.
+            if ($what eq 'later' || $what eq 'closed') {
+                $late++;
+                waitfor(sub {
+                    grep({ $_ eq 'later' } $more->notes) >= $late;
+                });
+                nap(0.05);
+            }
+
+            # One that is not sent twice
+            is($t->get("/$scheme/fine", method => 'POST', body => 'x')->{body},
+               'fine', "$name: nothing is left of it");
         }
-
-        is($t->get('/more/fine')->{body}, 'fine', "$what: nothing is left of it");
     }
 }
 
