@@ -275,7 +275,7 @@ static bool take_head(struct curl_exchange *x)
     len = head_find_end(buf_ptr(&x->lines), buf_len(&x->lines), &seen);
 
     if (len == HEAD_BROKEN) {
-        x->invalid = "a line that does not end in CRLF";
+        x->invalid = "an empty line in place of a head";
         return false;
     }
 
