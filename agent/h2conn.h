@@ -104,9 +104,9 @@ struct h2conn *h2conn_new(struct loop *loop, struct pool *pool,
 size_t h2conn_room(const struct h2conn *c);
 
 /*
- * Send a request, with a body or not; the fields stay the caller's, s is to be
- * all zeroes. False if the connection takes no more of them: there is no room
- * then.
+ * Send a request, with a body or not; s is to be all zeroes. The fields stay
+ * the caller's and must live as long as the stream. False if the connection
+ * takes no more of them: there is no room then.
  */
 bool h2conn_request(struct h2conn *c, struct h2stream *s,
                     const struct h2fields *fields, bool body);
